@@ -98,6 +98,15 @@ func (s *Store) TempDir(pattern string) (string, error) {
 	return dir, nil
 }
 
+// RemoveTemp removes a directory that TempDir made before the process ends. One
+// that is gone, by a commit say, is no error.
+func (s *Store) RemoveTemp(dir string) error {
+	if err := removeAll(dir); err != nil {
+		return fmt.Errorf("remove temporary directory: %w", err)
+	}
+	return nil
+}
+
 // ContextPath is the file that belongs to the build context in dir, for what
 // is remembered of its files between builds. Its format is the caller's.
 func (s *Store) ContextPath(dir string) string {
