@@ -22,6 +22,10 @@ type Rootfs struct {
 // Process (Args, Env, Cwd, User, Capabilities.Bounding, Rlimits,
 // NoNewPrivileges), Hostname, Mounts, and of Linux a network namespace,
 // MaskedPaths, ReadonlyPaths and Seccomp.
+//
+// Process.User.Username, when set, is "user[:group]" by name or number and is
+// looked up in the root's own /etc/passwd and /etc/group. HOME is set from
+// there where Env has none.
 type Container struct {
 	Rootfs Rootfs
 	Spec   *specs.Spec

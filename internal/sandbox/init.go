@@ -81,6 +81,9 @@ func runInit(report *os.File) error {
 // exec gives up what the process must not have, and becomes it.
 func (c *initConfig) exec() error {
 	p := c.Spec.Process
+	if err := resolveUser(p); err != nil {
+		return err
+	}
 	if err := enter(p.Cwd); err != nil {
 		return err
 	}

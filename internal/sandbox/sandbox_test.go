@@ -262,6 +262,38 @@ func TestPrivileges(t *testing.T) {
 	}
 }
 
+func TestUserByName(t *testing.T) {
+	b := newBox(t)
+	if err := os.Mkdir(b.layer()+"/etc", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"passwd": "root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n",
+		"group":  "root:x:0:\napp:x:1000:\nextra:x:50:app\n",
+	} {
+		if err := os.WriteFile(filepath.Join(b.layer(), "etc", name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{
+		"":           "0 0 0 /root",
+		"app":        "1000 1000 1000 50 /home/app",
+		"1000":       "1000 1000 1000 50 /home/app",
+		"app:0":      "1000 0 0 /home/app",
+		"4711":       "4711 0 0 /",
+		"4711:extra": "4711 50 50 /",
+	} {
+		b.spec.Process.User = specs.User{Username: name}
+		if got := strings.TrimSpace(b.run("echo $(id -u) $(id -g) $(id -G) $HOME")); got != want {
+			t.Errorf("user %q: %s, want %s", name, got, want)
+		}
+	}
+	b.spec.Process.User = specs.User{Username: "nobody-here"}
+	if _, _, err := b.try("true"); err == nil || !strings.Contains(err.Error(), "user nobody-here") {
+		t.Errorf("unknown user: %v", err)
+	}
+}
+
 func TestForbiddenThings(t *testing.T) {
 	for _, script := range []string{
 		"mount -t tmpfs none /mnt",
