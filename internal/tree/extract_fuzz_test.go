@@ -1,0 +1,43 @@
+package tree
+
+import (
+	"archive/tar"
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// FuzzExtract gives arbitrary bytes as a layer: whatever it is, nothing is
+// written next to the directory, and what is accepted is what is on disk.
+func FuzzExtract(f *testing.F) {
+	f.Add(tarOf(f, tar.Header{Name: "a/b", Size: 3}, tar.Header{Name: "a/.wh.c"}, tar.Header{Name: "d/.wh..wh..opq"}))
+	f.Add(tarOf(f, tar.Header{Name: "s", Typeflag: tar.TypeSymlink, Linkname: "../canary"}, tar.Header{Name: "s", Size: 9}))
+	f.Add(tarOf(f, tar.Header{Name: "f", Mode: 0o755}, tar.Header{Name: "h", Typeflag: tar.TypeLink, Linkname: "f"},
+		tar.Header{Name: "x", PAXRecords: map[string]string{"SCHILY.xattr.user.a": "b"}}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		outside := t.TempDir()
+		dir := filepath.Join(outside, "layer")
+		check(t, os.Mkdir(dir, 0o755))
+		check(t, os.WriteFile(filepath.Join(outside, "canary"), []byte("alive"), 0o600))
+		m, err := Extract(t.Context(), bytes.NewReader(b), dir, ExtractOptions{MaxBytes: 1 << 20, MaxEntries: 1000})
+		left, readErr := os.ReadDir(outside)
+		check(t, readErr)
+		canary, readErr := os.ReadFile(filepath.Join(outside, "canary"))
+		check(t, readErr)
+		if len(left) != 2 || string(canary) != "alive" {
+			t.Fatalf("written outside: %v, canary %q", left, canary)
+		}
+		if err != nil {
+			return
+		}
+		if diff := cmp.Diff(m, scan(t, dir)); diff != "" {
+			t.Errorf("manifest is not what is on disk (-manifest +disk):\n%s", diff)
+		}
+		if _, err := DecodeManifest(m.Encode()); err != nil {
+			t.Errorf("manifest does not decode: %v", err)
+		}
+	})
+}
