@@ -59,7 +59,11 @@ func (i *Image) OpenLayer(ctx context.Context, n int) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return verify(r, d, i.layerName(n)), nil
+	v := verify(r, d, i.layerName(n))
+	if s, ok := i.blobs.(*storeBlobs); ok {
+		v.wrong = s.damaged
+	}
+	return v, nil
 }
 
 func (i *Image) layerName(n int) string {

@@ -167,12 +167,6 @@ func (r *Registry) resolveAt(ctx context.Context, e endpoint, ref oci.Reference,
 	return newImage(ref.String(), raw, config, &registryBlobs{r: r, ref: ref, first: s})
 }
 
-// Remembered makes the image of a manifest and a config that were resolved
-// earlier. Nothing is contacted before a layer is opened.
-func (r *Registry) Remembered(ref oci.Reference, rawManifest, rawConfig []byte) (*Image, error) {
-	return newImage(ref.String(), rawManifest, rawConfig, &registryBlobs{r: r, ref: ref})
-}
-
 // registryBlobs opens the layers of an image where its manifest came from, else
 // wherever the reference can be had.
 type registryBlobs struct {
