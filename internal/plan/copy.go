@@ -109,7 +109,11 @@ func (b *stageBuilder) mode(c instructions.Command, chmod string, text *string) 
 
 // mkfile makes the file that a heredoc holds.
 func (b *stageBuilder) mkfile(c instructions.Command, doc instructions.SourceContent, dest, owner string, mode *uint32) (graph.Action, error) {
-	a := &graph.Mkfile{Dest: dest, Name: doc.Path, Mode: 0o644, Owner: owner}
+	name, ok := fileName(doc.Path)
+	if !ok {
+		return nil, b.refusef(c, "the heredoc's name %q is no file name", doc.Path)
+	}
+	a := &graph.Mkfile{Dest: dest, Name: name, Mode: 0o644, Owner: owner}
 	if mode != nil {
 		a.Mode = *mode
 	}
@@ -143,4 +147,10 @@ func relative(source string) string {
 		return p
 	}
 	return "."
+}
+
+// fileName is the last part of a heredoc's name, which may be any path.
+func fileName(name string) (string, bool) {
+	base := path.Base(path.Clean("/" + name))
+	return base, base != "/"
 }

@@ -81,7 +81,11 @@ func (b *stageBuilder) script(c *instructions.RunCommand) (args []string, files 
 	if !strings.HasPrefix(body.Data, "#!") {
 		return []string{body.Data}, nil, more, nil
 	}
-	name := path.Join(pipes, path.Base(path.Clean("/"+body.Name)))
+	name, ok := fileName(body.Name)
+	if !ok {
+		return nil, nil, "", b.refusef(c, "the heredoc's name %q is no file name", body.Name)
+	}
+	name = path.Join(pipes, name)
 	return []string{name}, []graph.ExecFile{{Path: name, Mode: 0o755, Data: []byte(body.Data)}}, more, nil
 }
 
