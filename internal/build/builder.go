@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"stagecraft/internal/cache"
 	"stagecraft/internal/dockerfile"
@@ -112,7 +113,7 @@ func (b *Builder) open(ctx context.Context, req Request, report *reporter) (*ses
 		return nil, asFailure(err)
 	}
 	for _, w := range p.Warnings {
-		report.notice("warning: " + w.String())
+		report.notice("warning: " + strings.TrimPrefix(w.Pos.String()+": ", ": ") + w.Text)
 	}
 	return &session{Builder: b, dockerfile: path, plan: p, inputs: in, images: imgs, report: report}, nil
 }

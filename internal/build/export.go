@@ -184,4 +184,3 @@ func toFile(dest string, write func(*os.File) error) (err error) {
 	}
 	return os.Rename(f.Name(), dest)
 }
-

@@ -2,13 +2,14 @@ package build
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 
-	"stagecraft/internal/oci"
+	"stagecraft/internal/cache"
 	"stagecraft/internal/plan"
 	"stagecraft/internal/tree"
 )
@@ -19,12 +20,9 @@ const mainContext = "context"
 // inputs are the directories that a build reads: the context and the named ones.
 // They are opened on first use.
 type inputs struct {
-	named   map[string]plan.Context
-	layouts map[string]string // name as the planner asks for it -> oci-layout spec
-
-	mu    sync.Mutex
+	named map[string]plan.Context
 	dirs  map[string]*localDir
-	store interface{ ContextPath(dir string) string }
+	store *cache.Store
 }
 
 type localDir struct {
@@ -38,10 +36,9 @@ type localDir struct {
 
 func (b *Builder) openInputs(req Request, dockerfilePath string) (*inputs, error) {
 	in := &inputs{
-		named:   map[string]plan.Context{},
-		layouts: map[string]string{},
-		dirs:    map[string]*localDir{mainContext: {dir: req.ContextDir, ignore: ignoreFile(req.ContextDir, dockerfilePath)}},
-		store:   b.Store,
+		named: map[string]plan.Context{},
+		dirs:  map[string]*localDir{mainContext: {dir: req.ContextDir, ignore: ignoreFile(req.ContextDir, dockerfilePath)}},
+		store: b.Store,
 	}
 	for name, spec := range req.Contexts {
 		scheme, _, hasScheme := strings.Cut(spec, "://")
@@ -84,9 +81,7 @@ func existing(path string) string {
 
 // local opens the directory of that name.
 func (in *inputs) local(name string) (*tree.Context, error) {
-	in.mu.Lock()
 	d := in.dirs[name]
-	in.mu.Unlock()
 	d.once.Do(func() { d.err = d.open(in.store) })
 	return d.ctx, d.err
 }
@@ -115,6 +110,20 @@ func (d *localDir) open(store interface{ ContextPath(dir string) string }) error
 	return err
 }
 
+// dir is the directory of that name, as the user gave it.
+func (in *inputs) dir(name string) string { return in.dirs[name].dir }
+
+// hiddenBy names the line of an ignore file that hides a path of a directory
+// which has it.
+func (in *inputs) hiddenBy(name, path string) (string, bool) {
+	d := in.dirs[name]
+	if _, err := os.Lstat(filepath.Join(d.dir, path)); err != nil || d.ctx == nil || d.ctx.Ignore() == nil {
+		return "", false
+	}
+	rule, ok := d.ctx.Ignore().Rule(path)
+	return fmt.Sprintf("line %d of %s, %q,", rule.Line, filepath.Base(d.ignore), rule.Pattern), ok
+}
+
 // saveHashes keeps what was hashed for the next build; that it cannot be kept
 // only makes that one slower.
 func (in *inputs) saveHashes() {
@@ -141,13 +150,4 @@ func unwrapPath(err error) error {
 		return pe.Err
 	}
 	return err
-}
-
-// familiar shortens a full image name for display.
-func familiar(name string) string {
-	ref, err := oci.ParseReference(name)
-	if err != nil {
-		return name
-	}
-	return ref.Familiar()
 }

@@ -47,10 +47,10 @@ type Output struct {
 
 // Result is what a build made.
 type Result struct {
-	ImageID        oci.Digest // digest of the image's config
-	ManifestDigest oci.Digest // "" where nothing was packed
+	ImageID        oci.Digest     // digest of the image's config
+	ManifestDigest oci.Digest     // "" where nothing was packed
 	Descriptor     oci.Descriptor // of the manifest, where one was packed
-	Names          []string // full names of the tags
+	Names          []string       // full names of the tags
 	Summary        Summary
 }
 

@@ -36,9 +36,9 @@ func (v *value) Content() oci.Digest {
 type runner struct {
 	*session
 	selections selections
-	specOnce  sync.Once
-	spec      *sandboxFiles
-	specErr   error
+	specOnce   sync.Once
+	spec       *sandboxFiles
+	specErr    error
 }
 
 var _ solve.Runner[*value] = (*runner)(nil)

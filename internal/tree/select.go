@@ -205,6 +205,14 @@ func (o *CopyOptions) apply(n *Node) Entry {
 	return e
 }
 
+// WithOwner returns the same selection, to be written with another owner. What
+// was selected and hashed stays as it is.
+func (s *Selection) WithOwner(owner *Owner) *Selection {
+	with := *s
+	with.options.Owner = owner
+	return &with
+}
+
 // Entries lists what is copied, with the paths of the source and the owners and
 // modes of the copy, to explain a changed [Selection.Digest].
 func (s *Selection) Entries() []Entry {
