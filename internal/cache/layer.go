@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"stagecraft/internal/oci"
@@ -17,6 +18,7 @@ type Layer struct {
 	Manifest oci.Digest `json:"manifest"` // blob with its tree.Manifest
 	Files    int        `json:"files"`    // entries that are not directories
 	Bytes    int64      `json:"bytes"`    // of regular files, unpacked
+	Created  time.Time  `json:"created"`  // when it was first committed
 
 	Dir string `json:"-"` // absolute path of the overlay-ready directory
 }
@@ -50,11 +52,14 @@ func (s *Store) Layer(id oci.Digest) (*Layer, error) {
 
 // CommitLayer makes the directory tmpDir, which is from TempDir, the layer l.
 // When a layer of that ID is there already, that one stays and is returned,
-// and tmpDir is dropped: equal content keeps its older bytes, and with them
-// every image digest made of them.
+// and tmpDir is dropped: equal content keeps its older bytes and its older
+// time, and with them every image digest made of them.
 func (s *Store) CommitLayer(tmpDir string, l Layer) (*Layer, error) {
 	if have, err := s.Layer(l.ID); err == nil {
 		return have, removeAll(tmpDir)
+	}
+	if l.Created.IsZero() {
+		l.Created = time.Now().UTC()
 	}
 	path, err := s.layerPath(l.ID)
 	if err != nil {

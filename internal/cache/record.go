@@ -13,7 +13,7 @@ import (
 type Record struct {
 	Key      Key           `json:"key"`             // the lines behind the hash, for "why did it miss"
 	Layer    oci.Digest    `json:"layer,omitempty"` // "" when the step changed nothing
-	Created  time.Time     `json:"created"`         // when the layer was made: the older one where content was equal
+	Created  time.Time     `json:"created"`         // of the layer where there is one, else of the run
 	Duration time.Duration `json:"duration"`        // of the run
 	Log      oci.Digest    `json:"log,omitempty"`   // blob with what the step printed
 }
