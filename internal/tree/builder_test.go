@@ -122,7 +122,8 @@ func readNode(s Source, n *Node) (string, error) {
 func layerOf(t testing.TB, dir string) Layer { return Layer{dir, scan(t, dir)} }
 
 // build runs f on a builder over base and returns the view of base and the new
-// layer. The manifest must be what a scan of the layer finds.
+// layer. The manifest must be what a scan of the layer finds, and the view what
+// an overlay mount shows.
 func build(t testing.TB, base []Layer, f func(b *Builder) error) (*View, *Manifest, error) {
 	t.Helper()
 	dir := t.TempDir()
@@ -137,7 +138,20 @@ func build(t testing.TB, base []Layer, f func(b *Builder) error) (*View, *Manife
 	if diff := cmp.Diff(scan(t, dir), m); diff != "" {
 		t.Errorf("manifest is not what is on disk (-disk +manifest):\n%s", diff)
 	}
-	return NewView(append(slices.Clone(base), Layer{dir, m})), m, nil
+	v := NewView(append(slices.Clone(base), Layer{dir, m}))
+	var dirs []string
+	for _, l := range v.layers {
+		dirs = append(dirs, l.Dir)
+	}
+	var mounted map[string]string
+	mountStack(t, dirs, func(root string) (err error) {
+		mounted, err = list(root)
+		return err
+	})
+	if diff := cmp.Diff(mounted, listView(t, v)); diff != "" {
+		t.Errorf("view differs from overlay (-overlay +view):\n%s", diff)
+	}
+	return v, m, nil
 }
 
 func ptr[T any](v T) *T { return &v }
@@ -152,55 +166,55 @@ func TestCopy(t *testing.T) {
 		want string // what is new, or the whole tree
 		err  string
 	}{
-		"file to new name":                {"", CopyOptions{Sources: []string{"f"}, Dest: "/n"}, "n=1", ""},
-		"file into new directory":         {"", CopyOptions{Sources: []string{"f"}, Dest: "/n/"}, "n/ n/f=1", ""},
-		"file into dot directory":         {"", CopyOptions{Sources: []string{"f"}, Dest: "/n/."}, "n/ n/f=1", ""},
-		"file below missing parents":      {"", CopyOptions{Sources: []string{"f"}, Dest: "/a/b/n"}, "a/ a/b/ a/b/n=1", ""},
-		"file into existing directory":    {"n/o", CopyOptions{Sources: []string{"f"}, Dest: "/n"}, "n/ n/f=1 n/o=", ""},
-		"file over file":                  {"n=old:600:1:1", CopyOptions{Sources: []string{"f"}, Dest: "n"}, "n=1", ""},
-		"file over file in directory":     {"n/f=old", CopyOptions{Sources: []string{"f"}, Dest: "n"}, "n/ n/f=1", ""},
-		"file over directory":             {"n/f/x", CopyOptions{Sources: []string{"f"}, Dest: "n"}, "", "cannot replace the directory /n/f with a file"},
-		"file to root":                    {"", CopyOptions{Sources: []string{"/f"}, Dest: "/"}, "f=1", ""},
-		"file below a file":               {"n", CopyOptions{Sources: []string{"f"}, Dest: "n/"}, "", "not a directory"},
-		"dest climbs":                     {"", CopyOptions{Sources: []string{"../../f"}, Dest: "/../n"}, "n=1", ""},
-		"contents of directory":           {"", CopyOptions{Sources: []string{"d"}, Dest: "/n"}, "n/ n/.y=5 n/e/:750 n/e/z=6:600:7:10 n/in>../f n/x=4", ""},
-		"contents with slash":             {"", CopyOptions{Sources: []string{"d/"}, Dest: "/n/"}, "n/ n/.y=5 n/e/:750 n/e/z=6:600:7:10 n/in>../f n/x=4", ""},
-		"contents with dot":               {"", CopyOptions{Sources: []string{"d/."}, Dest: "n"}, "n/ n/.y=5 n/e/:750 n/e/z=6:600:7:10 n/in>../f n/x=4", ""},
-		"empty directory":                 {"", CopyOptions{Sources: []string{"empty"}, Dest: "n"}, "n/", ""},
-		"directory merges":                {"n/:700:3:4 n/x=old n/k n/e/:711 n/e/k", CopyOptions{Sources: []string{"d"}, Dest: "n"}, "n/:700:3:4 n/.y=5 n/e/:750 n/e/k= n/e/z=6:600:7:10 n/in>../f n/k= n/x=4", ""},
-		"directory over file":             {"n", CopyOptions{Sources: []string{"d"}, Dest: "n"}, "", "not a directory"},
-		"subdirectory over file":          {"n/e", CopyOptions{Sources: []string{"d"}, Dest: "n"}, "", "cannot copy a directory to /n/e"},
-		"subdirectory over symlink":       {"n/r/ n/e>r", CopyOptions{Sources: []string{"d"}, Dest: "n"}, "", "cannot copy a directory to /n/e"},
-		"file over subdirectory":          {"n/x/", CopyOptions{Sources: []string{"d"}, Dest: "n"}, "", "cannot replace the directory /n/x"},
-		"symlink source to file":          {"", CopyOptions{Sources: []string{"toF"}, Dest: "n/"}, "n/ n/toF=1", ""},
-		"symlink source to directory":     {"", CopyOptions{Sources: []string{"toD"}, Dest: "n/"}, "n/ n/.y=5 n/e/:750 n/e/z=6:600:7:10 n/in>../f n/x=4", ""},
-		"absolute symlink source":         {"", CopyOptions{Sources: []string{"abs"}, Dest: "n"}, "n=4", ""},
-		"through a symlink":               {"", CopyOptions{Sources: []string{"toD/x"}, Dest: "n"}, "n=4", ""},
-		"dangling source":                 {"", CopyOptions{Sources: []string{"dangling"}, Dest: "n"}, "", `"nowhere" does not exist`},
-		"missing source":                  {"", CopyOptions{Sources: []string{"./no"}, Dest: "n"}, "", `source "./no" does not exist`},
-		"symlinked destination":           {"usr/lib/ lib>usr/lib", CopyOptions{Sources: []string{"f"}, Dest: "/lib/n"}, "lib>usr/lib usr/ usr/lib/ usr/lib/n=1", ""},
-		"symlinked destination dir":       {"usr/lib/ lib>/usr/lib", CopyOptions{Sources: []string{"f"}, Dest: "/lib"}, "lib>/usr/lib usr/ usr/lib/ usr/lib/f=1", ""},
-		"symlinked destination, contents": {"usr/lib/ lib>/usr/lib", CopyOptions{Sources: []string{"empty", "w/s"}, Dest: "/lib/"}, "lib>/usr/lib usr/ usr/lib/ usr/lib/a3=d", ""},
-		"dangling destination":            {"n>/new/t", CopyOptions{Sources: []string{"f"}, Dest: "/n"}, "n>/new/t new/ new/t=1", ""},
-		"escaping destination":            {"n>../../../etc", CopyOptions{Sources: []string{"f"}, Dest: "/n/"}, "etc/ etc/f=1 n>../../../etc", ""},
-		"symlink in directory replaced":   {"n/f>../keep keep=k", CopyOptions{Sources: []string{"f"}, Dest: "n/"}, "keep=k n/ n/f=1", ""},
-		"dest symlink to file":            {"n>keep keep=k", CopyOptions{Sources: []string{"f"}, Dest: "n"}, "keep=1 n>keep", ""},
-		"several sources":                 {"", CopyOptions{Sources: []string{"f", "g", "empty"}, Dest: "n/"}, "n/ n/f=1 n/g=2", ""},
-		"several sources, no slash":       {"", CopyOptions{Sources: []string{"f", "g"}, Dest: "n"}, "", "several sources need a directory"},
-		"several directories, no slash":   {"", CopyOptions{Sources: []string{"w/s", "empty"}, Dest: "n"}, "n/ n/a3=d", ""},
-		"wildcard":                        {"", CopyOptions{Sources: []string{"w/a*"}, Dest: "n/"}, "n/ n/a1=a n/a2=b", ""},
-		"wildcard takes dotfiles":         {"", CopyOptions{Sources: []string{"d/*"}, Dest: "n/"}, "n/ n/.y=5 n/in=1 n/x=4 n/z=6:600:7:10", ""},
-		"wildcard in directory":           {"", CopyOptions{Sources: []string{"w*/s/a?"}, Dest: "n/"}, "n/ n/a3=d", ""},
-		"wildcard follows no directory":   {"", CopyOptions{Sources: []string{"w/[l]/a3", "w/s/*"}, Dest: "n/"}, "n/ n/a3=d", ""},
-		"wildcard matches symlink":        {"", CopyOptions{Sources: []string{"to*"}, Dest: "n/"}, "n/ n/.y=5 n/e/:750 n/e/z=6:600:7:10 n/in>../f n/toF=1 n/x=4", ""},
-		"wildcard escaped":                {"", CopyOptions{Sources: []string{`[[]x]`}, Dest: "n/"}, "n/ n/[x]=q", ""},
-		"wildcard without match":          {"", CopyOptions{Sources: []string{"zz*", "f"}, Dest: "n/"}, "n/ n/f=1", ""},
-		"wildcard below missing":          {"", CopyOptions{Sources: []string{"no/z*"}, Dest: "n/"}, "", `"no" does not exist`},
-		"wildcard malformed":              {"", CopyOptions{Sources: []string{"[a"}, Dest: "n/"}, "", "syntax error"},
-		"owner":                           {"", CopyOptions{Sources: []string{"d"}, Dest: "a/n", Owner: &Owner{5, 6}}, "a/:755:5:6 a/n/:755:5:6 a/n/.y=5:644:5:6 a/n/e/:750:5:6 a/n/e/z=6:600:5:6 a/n/in>../f a/n/x=4:644:5:6", ""},
-		"mode":                            {"", CopyOptions{Sources: []string{"d/e"}, Dest: "a/n", Mode: ptr(uint32(0o4711))}, "a/:711 a/n/:711 a/n/z=6:4711:7:10", ""},
-		"existing directory keeps owner":  {"n/:700:1:2", CopyOptions{Sources: []string{"f"}, Dest: "n/", Owner: &Owner{5, 6}}, "n/:700:1:2 n/f=1:644:5:6", ""},
-		"executable":                      {"", CopyOptions{Sources: []string{"exe"}, Dest: "n"}, "n=:755", ""},
+		"file to new name":               {"", CopyOptions{Sources: []string{"f"}, Dest: "/n"}, "n=1", ""},
+		"file into new directory":        {"", CopyOptions{Sources: []string{"f"}, Dest: "/n/"}, "n/ n/f=1", ""},
+		"file into dot directory":        {"", CopyOptions{Sources: []string{"f"}, Dest: "/n/."}, "n/ n/f=1", ""},
+		"file below missing parents":     {"", CopyOptions{Sources: []string{"f"}, Dest: "/a/b/n"}, "a/ a/b/ a/b/n=1", ""},
+		"file into existing directory":   {"n/o", CopyOptions{Sources: []string{"f"}, Dest: "/n"}, "n/ n/f=1 n/o=", ""},
+		"file over file":                 {"n=old:600:1:1", CopyOptions{Sources: []string{"f"}, Dest: "n"}, "n=1", ""},
+		"file over file in directory":    {"n/f=old", CopyOptions{Sources: []string{"f"}, Dest: "n"}, "n/ n/f=1", ""},
+		"file over directory":            {"n/f/x", CopyOptions{Sources: []string{"f"}, Dest: "n"}, "", "cannot replace the directory /n/f with a file"},
+		"file to root":                   {"", CopyOptions{Sources: []string{"/f"}, Dest: "/"}, "f=1", ""},
+		"file below a file":              {"n", CopyOptions{Sources: []string{"f"}, Dest: "n/"}, "", "not a directory"},
+		"dest climbs":                    {"", CopyOptions{Sources: []string{"../../f"}, Dest: "/../n"}, "n=1", ""},
+		"contents of directory":          {"", CopyOptions{Sources: []string{"d"}, Dest: "/n"}, "n/ n/.y=5 n/e/:750 n/e/z=6:600:7:10 n/in>../f n/x=4", ""},
+		"contents with slash":            {"", CopyOptions{Sources: []string{"d/"}, Dest: "/n/"}, "n/ n/.y=5 n/e/:750 n/e/z=6:600:7:10 n/in>../f n/x=4", ""},
+		"contents with dot":              {"", CopyOptions{Sources: []string{"d/."}, Dest: "n"}, "n/ n/.y=5 n/e/:750 n/e/z=6:600:7:10 n/in>../f n/x=4", ""},
+		"empty directory":                {"", CopyOptions{Sources: []string{"empty"}, Dest: "n"}, "n/", ""},
+		"directory merges":               {"n/:700:3:4 n/x=old n/k n/e/:711 n/e/k", CopyOptions{Sources: []string{"d"}, Dest: "n"}, "n/:700:3:4 n/.y=5 n/e/:750 n/e/k= n/e/z=6:600:7:10 n/in>../f n/k= n/x=4", ""},
+		"directory over file":            {"n", CopyOptions{Sources: []string{"d"}, Dest: "n"}, "", "not a directory"},
+		"subdirectory over file":         {"n/e", CopyOptions{Sources: []string{"d"}, Dest: "n"}, "", "cannot copy a directory to /n/e"},
+		"subdirectory over symlink":      {"n/r/ n/e>r", CopyOptions{Sources: []string{"d"}, Dest: "n"}, "", "cannot copy a directory to /n/e"},
+		"file over subdirectory":         {"n/x/", CopyOptions{Sources: []string{"d"}, Dest: "n"}, "", "cannot replace the directory /n/x"},
+		"symlink source to file":         {"", CopyOptions{Sources: []string{"toF"}, Dest: "n/"}, "n/ n/toF=1", ""},
+		"symlink source to directory":    {"", CopyOptions{Sources: []string{"toD"}, Dest: "n/"}, "n/ n/.y=5 n/e/:750 n/e/z=6:600:7:10 n/in>../f n/x=4", ""},
+		"absolute symlink source":        {"", CopyOptions{Sources: []string{"abs"}, Dest: "n"}, "n=4", ""},
+		"through a symlink":              {"", CopyOptions{Sources: []string{"toD/x"}, Dest: "n"}, "n=4", ""},
+		"dangling source":                {"", CopyOptions{Sources: []string{"dangling"}, Dest: "n"}, "", `"nowhere" does not exist`},
+		"missing source":                 {"", CopyOptions{Sources: []string{"./no"}, Dest: "n"}, "", `source "./no" does not exist`},
+		"symlinked destination":          {"usr/lib/ lib>usr/lib", CopyOptions{Sources: []string{"f"}, Dest: "/lib/n"}, "lib>usr/lib usr/ usr/lib/ usr/lib/n=1", ""},
+		"symlinked destination dir":      {"usr/lib/ lib>/usr/lib", CopyOptions{Sources: []string{"f"}, Dest: "/lib"}, "lib>/usr/lib usr/ usr/lib/ usr/lib/f=1", ""},
+		"symlinked destination contents": {"usr/lib/ lib>/usr/lib", CopyOptions{Sources: []string{"empty", "w/s"}, Dest: "/lib/"}, "lib>/usr/lib usr/ usr/lib/ usr/lib/a3=d", ""},
+		"dangling destination":           {"n>/new/t", CopyOptions{Sources: []string{"f"}, Dest: "/n"}, "n>/new/t new/ new/t=1", ""},
+		"escaping destination":           {"n>../../../etc", CopyOptions{Sources: []string{"f"}, Dest: "/n/"}, "etc/ etc/f=1 n>../../../etc", ""},
+		"symlink in directory replaced":  {"n/f>../keep keep=k", CopyOptions{Sources: []string{"f"}, Dest: "n/"}, "keep=k n/ n/f=1", ""},
+		"dest symlink to file":           {"n>keep keep=k", CopyOptions{Sources: []string{"f"}, Dest: "n"}, "keep=1 n>keep", ""},
+		"several sources":                {"", CopyOptions{Sources: []string{"f", "g", "empty"}, Dest: "n/"}, "n/ n/f=1 n/g=2", ""},
+		"several sources no slash":       {"", CopyOptions{Sources: []string{"f", "g"}, Dest: "n"}, "", "several sources need a directory"},
+		"several directories no slash":   {"", CopyOptions{Sources: []string{"w/s", "empty"}, Dest: "n"}, "n/ n/a3=d", ""},
+		"wildcard":                       {"", CopyOptions{Sources: []string{"w/a*"}, Dest: "n/"}, "n/ n/a1=a n/a2=b", ""},
+		"wildcard takes dotfiles":        {"", CopyOptions{Sources: []string{"d/*"}, Dest: "n/"}, "n/ n/.y=5 n/in=1 n/x=4 n/z=6:600:7:10", ""},
+		"wildcard in directory":          {"", CopyOptions{Sources: []string{"w*/s/a?"}, Dest: "n/"}, "n/ n/a3=d", ""},
+		"wildcard follows no directory":  {"", CopyOptions{Sources: []string{"w/[l]/a3", "w/s/*"}, Dest: "n/"}, "n/ n/a3=d", ""},
+		"wildcard matches symlink":       {"", CopyOptions{Sources: []string{"to*"}, Dest: "n/"}, "n/ n/.y=5 n/e/:750 n/e/z=6:600:7:10 n/in>../f n/toF=1 n/x=4", ""},
+		"wildcard escaped":               {"", CopyOptions{Sources: []string{`[[]x]`}, Dest: "n/"}, "n/ n/[x]=q", ""},
+		"wildcard without match":         {"", CopyOptions{Sources: []string{"zz*", "f"}, Dest: "n/"}, "n/ n/f=1", ""},
+		"wildcard below missing":         {"", CopyOptions{Sources: []string{"no/z*"}, Dest: "n/"}, "", `"no" does not exist`},
+		"wildcard malformed":             {"", CopyOptions{Sources: []string{"[a"}, Dest: "n/"}, "", "syntax error"},
+		"owner":                          {"", CopyOptions{Sources: []string{"d"}, Dest: "a/n", Owner: &Owner{5, 6}}, "a/:755:5:6 a/n/:755:5:6 a/n/.y=5:644:5:6 a/n/e/:750:5:6 a/n/e/z=6:600:5:6 a/n/in>../f a/n/x=4:644:5:6", ""},
+		"mode":                           {"", CopyOptions{Sources: []string{"d/e"}, Dest: "a/n", Mode: ptr(uint32(0o4711))}, "a/:711 a/n/:711 a/n/z=6:4711:7:10", ""},
+		"existing directory keeps owner": {"n/:700:1:2", CopyOptions{Sources: []string{"f"}, Dest: "n/", Owner: &Owner{5, 6}}, "n/:700:1:2 n/f=1:644:5:6", ""},
+		"executable":                     {"", CopyOptions{Sources: []string{"exe"}, Dest: "n"}, "n=:755", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			src := NewView([]Layer{layerOf(t, makeTree(t, copySource))})

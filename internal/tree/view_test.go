@@ -17,7 +17,7 @@ import (
 
 // inOwnNamespace runs f on a thread with a mount namespace of its own; the
 // thread and all its mounts end with it.
-func inOwnNamespace(t *testing.T, f func() error) {
+func inOwnNamespace(t testing.TB, f func() error) {
 	t.Helper()
 	done := make(chan error)
 	go func() {
@@ -69,7 +69,7 @@ func list(root string) (map[string]string, error) {
 }
 
 // listView describes a view in the same words.
-func listView(t *testing.T, v *View) map[string]string {
+func listView(t testing.TB, v *View) map[string]string {
 	t.Helper()
 	out := map[string]string{}
 	last := ""
@@ -103,7 +103,7 @@ func listView(t *testing.T, v *View) map[string]string {
 }
 
 // mountStack mounts layer directories, lowest first, and runs f on the root.
-func mountStack(t *testing.T, dirs []string, f func(root string) error) {
+func mountStack(t testing.TB, dirs []string, f func(root string) error) {
 	t.Helper()
 	root, empty := t.TempDir(), t.TempDir()
 	check(t, os.Chmod(empty, 0o755))
@@ -235,4 +235,22 @@ func TestOpenNeverFollowsSymlinks(t *testing.T) {
 		check(t, os.Remove(filepath.Join(dir, "d")))
 		check(t, os.Rename(filepath.Join(dir, "real"), filepath.Join(dir, "d")))
 	}
+}
+
+// The kernel does not look at the mark of a layer's root, the view does: who
+// mounts must leave out the layers below it.
+func TestOpaqueRoot(t *testing.T) {
+	below, top := makeTree(t, "a"), makeTree(t, "b")
+	check(t, unix.Setxattr(top, "trusted.overlay.opaque", []byte("y"), 0))
+	v := NewView([]Layer{layerOf(t, below), layerOf(t, top)})
+	if diff := cmp.Diff([]string{"b="}, describe(t, v)); diff != "" {
+		t.Errorf("view: %s", diff)
+	}
+	mountStack(t, []string{below, top}, func(root string) error {
+		names, err := os.ReadDir(root)
+		if err == nil && len(names) != 2 {
+			err = fmt.Errorf("overlay shows %v", names)
+		}
+		return err
+	})
 }
