@@ -41,6 +41,8 @@ func BenchmarkWriteTar(b *testing.B) {
 	}
 }
 
+// Nothing is removed between the rounds: ext4 looks hard at each inode that was
+// freed in the last seconds before it gives it out again.
 func BenchmarkExtract(b *testing.B) {
 	dir := manyFiles(b, benchFiles)
 	var buf bytes.Buffer
@@ -52,8 +54,5 @@ func BenchmarkExtract(b *testing.B) {
 		b.StartTimer()
 		_, err = Extract(b.Context(), bytes.NewReader(buf.Bytes()), out, ExtractOptions{})
 		check(b, err)
-		b.StopTimer()
-		check(b, os.RemoveAll(out))
-		b.StartTimer()
 	}
 }
