@@ -28,6 +28,9 @@ func newRunCommand() *cobra.Command {
 				o.Entrypoint = &entrypoint
 			}
 			o.Args = a[1:]
+			if f.target != "" && len(o.Args) > 0 && o.Args[0] == "--" {
+				o.Args = o.Args[1:]
+			}
 			return runContainer(c.Context(), &f, o, a[0])
 		},
 	}

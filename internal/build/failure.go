@@ -71,7 +71,10 @@ func (f *Failure) sort(err error) {
 	var missing *sandbox.ExecError
 	switch {
 	case errors.As(err, &hint):
-		f.Kind, f.Hint = NoImage, hint.Hint()
+		f.Kind = NoImage
+		if f.Hint == "" { // else the planner knows better, a stage with a like name say
+			f.Hint = hint.Hint()
+		}
 	case errors.As(err, &hostile):
 		f.Kind, f.Hint = NoImage, "do not use this image or archive: its layers try to write where they must not"
 	case errors.As(err, &missing):

@@ -4,11 +4,10 @@ import (
 	"bytes"
 	"strings"
 
+	"github.com/distribution/reference"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
-
-	"stagecraft/internal/oci"
 )
 
 // File is a Dockerfile that was read. It is not to be changed: instructions
@@ -101,7 +100,8 @@ func (f *File) readDirectives(src []byte) error {
 		return nil
 	}
 	f.Syntax = syntax
-	if ref, err := oci.ParseReference(syntax); err == nil && ref.Host() == "docker.io" && strings.HasPrefix(ref.Path(), "docker/dockerfile") {
+	ref, err := reference.ParseNormalizedNamed(syntax)
+	if err == nil && strings.HasPrefix(ref.Name(), "docker.io/docker/dockerfile") {
 		return nil
 	}
 	e := f.Errorf(max(1, Line(location)), sourceLine(src, Line(location)), "the Dockerfile frontend %s is not supported yet", syntax)
