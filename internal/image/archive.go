@@ -4,11 +4,8 @@ import (
 	"archive/tar"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -16,35 +13,9 @@ import (
 	"stagecraft/internal/oci"
 )
 
-// WriteArchive writes an image as a tar archive of an OCI layout into the file
-// o.Dest, which appears whole or, on an error, not at all. What the file held
-// before is replaced. A device or a pipe is written to as it is.
-func WriteArchive(ctx context.Context, img *Image, o LayoutOptions) error {
-	fill := func(f *os.File) error { return StreamArchive(ctx, f, img, o.Names) }
-	write := writeByRename
-	dest := o.Dest
-	if info, err := os.Stat(dest); err == nil && !info.Mode().IsRegular() {
-		write = writeInPlace // never put a file where /dev/null is
-	} else if real, err := filepath.EvalSymlinks(dest); err == nil {
-		dest = real
-	}
-	if err := write(dest, fill); err != nil {
-		return fmt.Errorf("write image archive %s: %w", o.Dest, err)
-	}
-	return nil
-}
-
-func writeInPlace(path string, fill func(*os.File) error) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	return errors.Join(fill(f), f.Close())
-}
-
-// StreamArchive writes the archive to w. The same image and names give the same
-// bytes. After an error w has a part of it.
-func StreamArchive(ctx context.Context, w io.Writer, img *Image, names []oci.Reference) error {
+// WriteArchive writes an image as a tar archive of an OCI layout. The same image
+// and names give the same bytes. After an error w has a part of it.
+func WriteArchive(ctx context.Context, img *Image, names []oci.Reference, w io.Writer) error {
 	index, version, err := layoutMeta(layoutEntries(img, names))
 	if err != nil {
 		return err
@@ -64,7 +35,10 @@ func StreamArchive(ctx context.Context, w io.Writer, img *Image, names []oci.Ref
 	if a.err == nil {
 		a.err = a.tar.Close()
 	}
-	return a.err
+	if a.err != nil {
+		return fmt.Errorf("write image archive: %w", a.err)
+	}
+	return nil
 }
 
 // archiveBlob is a blob that is in memory, or a layer.

@@ -18,12 +18,6 @@ import (
 	"stagecraft/internal/oci"
 )
 
-// LayoutOptions says where and under which names a layout is written.
-type LayoutOptions struct {
-	Dest  string          // a directory for [WriteLayout], a file for [WriteArchive]
-	Names []oci.Reference // may be empty
-}
-
 // layoutEntries are the entries of index.json for an image: one for each name,
 // as BuildKit writes them, or one without a name.
 func layoutEntries(img *Image, names []oci.Reference) []oci.Descriptor {
@@ -75,58 +69,58 @@ func layoutMeta(entries []oci.Descriptor) (index, version []byte, err error) {
 	return index, version, err
 }
 
-// WriteLayout writes an image into an OCI layout directory. A new directory
+// WriteLayout writes an image into the OCI layout directory dest. A new directory
 // appears whole. In an existing layout the image takes its names from others, and
-// blobs that only those used are removed; the other images stay. Layouts are
-// changed by one process at a time.
+// blobs that only those used are removed; the other images stay. Without names it
+// takes the place of an image without a name.
 //
 // An error leaves a new directory unmade and an existing layout as it was.
-func WriteLayout(ctx context.Context, img *Image, o LayoutOptions) error {
-	if err := writeLayout(ctx, img, o); err != nil {
-		return fmt.Errorf("write image layout %s: %w", o.Dest, err)
+func WriteLayout(ctx context.Context, img *Image, names []oci.Reference, dest string) error {
+	if err := writeLayout(ctx, img, names, dest); err != nil {
+		return fmt.Errorf("write image layout %s: %w", dest, err)
 	}
 	return nil
 }
 
-func writeLayout(ctx context.Context, img *Image, o LayoutOptions) error {
-	entries, err := os.ReadDir(o.Dest)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return newLayoutDir(ctx, img, o)
-	case err != nil:
+func writeLayout(ctx context.Context, img *Image, names []oci.Reference, dest string) error {
+	files, err := os.ReadDir(dest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return makeDir(dest, func(dir string) error { return updateLayout(ctx, img, names, dir) })
+	}
+	if err != nil {
 		return err
-	case len(entries) == 0:
-		return updateLayout(ctx, img, o, o.Dest)
 	}
-	if _, err := os.Stat(filepath.Join(o.Dest, v1.ImageLayoutFile)); err != nil {
-		return errors.New("the directory is neither empty nor an OCI layout; name another")
+	if len(files) > 0 {
+		if _, err := os.Stat(filepath.Join(dest, v1.ImageLayoutFile)); err != nil {
+			return errors.New("the directory is neither empty nor an OCI layout; name another")
+		}
 	}
-	return updateLayout(ctx, img, o, o.Dest)
+	return updateLayout(ctx, img, names, dest)
 }
 
-func newLayoutDir(ctx context.Context, img *Image, o LayoutOptions) (err error) {
-	dest := filepath.Clean(o.Dest)
+// makeDir makes a directory with content, whole or not at all.
+func makeDir(dest string, fill func(dir string) error) error {
+	dest = filepath.Clean(dest)
 	tmp, err := os.MkdirTemp(filepath.Dir(dest), "."+filepath.Base(dest)+".*")
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.RemoveAll(tmp))
-		}
-	}()
-	if err := os.Chmod(tmp, 0o755); err != nil {
-		return err
+	err = os.Chmod(tmp, 0o755)
+	if err == nil {
+		err = fill(tmp)
 	}
-	if err := updateLayout(ctx, img, o, tmp); err != nil {
-		return err
+	if err == nil {
+		err = os.Rename(tmp, dest)
 	}
-	return os.Rename(tmp, dest)
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(tmp))
+	}
+	return nil
 }
 
 // updateLayout puts an image into the layout in dir, which may be empty. The
 // rename of index.json is the moment at which it counts.
-func updateLayout(ctx context.Context, img *Image, o LayoutOptions, dir string) error {
+func updateLayout(ctx context.Context, img *Image, names []oci.Reference, dir string) error {
 	unlock, err := lockDir(ctx, dir)
 	if err != nil {
 		return err
@@ -137,9 +131,10 @@ func updateLayout(ctx context.Context, img *Image, o LayoutOptions, dir string) 
 	if err != nil {
 		return err
 	}
-	entries := layoutEntries(img, o.Names)
+	entries := layoutEntries(img, names)
 	kept, dropped := replaceEntries(old, entries)
-	index, version, err := layoutMeta(append(kept, entries...))
+	entries = append(kept, entries...)
+	index, version, err := layoutMeta(entries)
 	if err == nil {
 		err = w.image(ctx, img)
 	}
@@ -152,7 +147,7 @@ func updateLayout(ctx context.Context, img *Image, o LayoutOptions, dir string) 
 	if err != nil {
 		return errors.Join(err, w.undo())
 	}
-	return w.collect(append(kept, entries...), dropped)
+	return w.collect(entries, dropped)
 }
 
 // replaceEntries divides the entries of a layout into those that stay and those

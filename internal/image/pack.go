@@ -221,14 +221,7 @@ func writePacked(ctx context.Context, store *cache.Store, layer *cache.Layer, c 
 // what its manifest says is dropped from the store, so that what made it runs
 // again.
 func writeLayerTar(ctx context.Context, store *cache.Store, layer *cache.Layer, w io.Writer) error {
-	encoded, err := store.ReadBlob(layer.Manifest)
-	if err != nil {
-		if errors.Is(err, cache.ErrNotFound) {
-			err = errors.Join(fmt.Errorf("layer %s: its manifest is gone: %w", layer.ID, err), store.RemoveLayer(layer.ID))
-		}
-		return err
-	}
-	m, err := tree.DecodeManifest(encoded)
+	m, err := layerManifest(store, layer)
 	if err != nil {
 		return err
 	}
