@@ -26,6 +26,12 @@ func TestCostIsLinear(t *testing.T) {
 				fmt.Fprintf(b, "FROM s%d AS s%d\nENV A=%d\nRUN x\n", i, i+1, i)
 			}
 		},
+		"labels": func(b *strings.Builder, n int) {
+			b.WriteString("FROM debian:12 AS s0\n")
+			for i := range n {
+				fmt.Fprintf(b, "LABEL l%d=%d\nEXPOSE %d\nFROM s%d AS s%d\n", i, i, i, i, i+1)
+			}
+		},
 		"fan": func(b *strings.Builder, n int) {
 			for i := range n {
 				fmt.Fprintf(b, "FROM debian:12 AS s%d\nRUN x\n", i)
