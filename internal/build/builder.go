@@ -97,7 +97,7 @@ func (b *Builder) open(ctx context.Context, req Request, report *reporter) (*ses
 	}
 	file, err := dockerfile.Parse(filepath.Base(path), src)
 	if err != nil {
-		return nil, asFailure(err)
+		return nil, AsFailure(err)
 	}
 	in, err := b.openInputs(req, path)
 	if err != nil {
@@ -110,7 +110,7 @@ func (b *Builder) open(ctx context.Context, req Request, report *reporter) (*ses
 	}, imgs)
 	if err != nil {
 		in.close()
-		return nil, asFailure(err)
+		return nil, AsFailure(err)
 	}
 	for _, w := range p.Warnings {
 		report.notice("warning: " + strings.TrimPrefix(w.Pos.String()+": ", ": ") + w.Text)

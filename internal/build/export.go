@@ -46,7 +46,7 @@ func (e *exporter) export(ctx context.Context, outputs []Output) (*Result, error
 func (e *exporter) keep(ctx context.Context, result *Result) error {
 	layers, err := e.layers(ctx, e.target.stack)
 	if err != nil {
-		return asFailure(err)
+		return AsFailure(err)
 	}
 	// Every diffID is wanted below; those not known yet are found side by side.
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -57,11 +57,11 @@ func (e *exporter) keep(ctx context.Context, result *Result) error {
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return asFailure(err)
+		return AsFailure(err)
 	}
 	kept, err := image.NewImages(e.Store).Keep(ctx, e.config(), layers, e.tags)
 	if err != nil {
-		return asFailure(err)
+		return AsFailure(err)
 	}
 	result.ImageID = kept.ID
 	result.ManifestDigest = kept.Manifest
@@ -71,18 +71,7 @@ func (e *exporter) keep(ctx context.Context, result *Result) error {
 // write makes one output.
 func (e *exporter) write(ctx context.Context, o Output, result *Result) error {
 	if o.Type != OutputOCI {
-		layers, err := e.layers(ctx, e.target.stack)
-		if err != nil {
-			return err
-		}
-		view, err := e.view(layers)
-		if err != nil {
-			return err
-		}
-		if o.Type == OutputLocal {
-			return image.WriteFiles(ctx, view, o.Dest)
-		}
-		return toFile(o.Dest, func(f *os.File) error { return image.WriteRootTar(ctx, view, f) })
+		return e.writeRoot(ctx, o)
 	}
 	img, err := e.pack(ctx)
 	if err != nil {
@@ -90,10 +79,30 @@ func (e *exporter) write(ctx context.Context, o Output, result *Result) error {
 	}
 	result.ImageID, result.ManifestDigest = img.ID(), img.Digest
 	result.Descriptor = oci.Descriptor{MediaType: img.Manifest.MediaType, Digest: img.Digest, Size: int64(len(img.RawManifest))}
-	if o.Tar {
-		return toFile(o.Dest, func(f *os.File) error { return image.WriteArchive(ctx, img, e.tags, f) })
+	layout := image.LayoutOptions{Dest: o.Dest, Names: e.tags}
+	switch {
+	case !o.Tar:
+		return image.WriteLayout(ctx, img, layout)
+	case o.Dest == "-":
+		return image.StreamArchive(ctx, os.Stdout, img, e.tags)
 	}
-	return image.WriteLayout(ctx, img, e.tags, o.Dest)
+	return image.WriteArchive(ctx, img, layout)
+}
+
+// writeRoot writes the files of the root, in one way or the other.
+func (e *exporter) writeRoot(ctx context.Context, o Output) error {
+	layers, err := e.layers(ctx, e.target.stack)
+	if err != nil {
+		return err
+	}
+	view, err := e.view(layers)
+	if err != nil {
+		return err
+	}
+	if o.Type == OutputLocal {
+		return writeFiles(ctx, view, o.Dest)
+	}
+	return toFile(o.Dest, func(f *os.File) error { return e.writeTar(ctx, view, f) })
 }
 
 // pack assembles the image with every layer as a compressed blob. Layers of the

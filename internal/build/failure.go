@@ -44,8 +44,8 @@ func (f *Failure) Error() string {
 
 func (f *Failure) Unwrap() error { return f.Err }
 
-// asFailure sorts an error that is of no step.
-func asFailure(err error) error {
+// AsFailure sorts an error that is of no step.
+func AsFailure(err error) error {
 	var f *Failure
 	if errors.As(err, &f) {
 		return f
@@ -92,7 +92,7 @@ func (s *session) stepFailure(ctx context.Context, err error) error {
 	}
 	var step *solve.StepError
 	if !errors.As(err, &step) {
-		return asFailure(err)
+		return AsFailure(err)
 	}
 	v := step.Vertex
 	f := &Failure{Kind: FailedStep, Where: strings.TrimSpace(v.Pos.String() + " " + shortText(v.Text)), Err: step.Err}

@@ -19,6 +19,7 @@ type File struct {
 	MetaArgs []instructions.ArgCommand // the ARGs above the first FROM
 	Escape   rune                      // '\\' or '`'
 	Syntax   string                    // the frontend that "# syntax=" names, "" where there is none
+	Strict   bool                      // "# check=error=true": a warning is to fail the build
 	Warnings []Warning                 // in the order of the file
 
 	lint linter.Config // of "# check="
@@ -92,7 +93,7 @@ func (f *File) readDirectives(src []byte) error {
 			if err != nil {
 				return f.Errorf(line, sourceLine(bare, line), "%v", err)
 			}
-			f.lint = *c
+			f.lint, f.Strict = *c, c.ReturnAsError
 		}
 	}
 	syntax, _, location, ok := parser.DetectSyntax(src)

@@ -125,7 +125,7 @@ func (s *session) bodyError(ctx context.Context, err error) error {
 // openBlob opens a blob. A connection that breaks is taken up again where it
 // broke.
 func (s *session) openBlob(ctx context.Context, d oci.Descriptor) (io.ReadCloser, error) {
-	b := &blobReader{s: s, ctx: ctx, d: d, tries: s.r.o.Tries}
+	b := &blobReader{s: s, ctx: ctx, d: d, tries: s.r.o.Tries, again: maxResumes}
 	if err := b.open(); err != nil {
 		return nil, err
 	}
@@ -140,14 +140,19 @@ type blobReader struct {
 	body  io.ReadCloser
 	off   int64 // bytes handed out
 	tries int   // left without progress
+	again int   // connections left after the first
 }
+
+// maxResumes bounds the connections for one blob: a server that hands out a few
+// bytes on each must not keep us for ever.
+const maxResumes = 100
 
 // open makes a connection that continues at b.off.
 func (b *blobReader) open() error {
 	what := "blob " + b.d.Digest.String()
 	header := http.Header{}
 	if b.off > 0 {
-		header.Set("Range", fmt.Sprintf("bytes=%d-", b.off))
+		header.Set("Range", fmt.Sprintf("bytes=%d-%d", b.off, b.d.Size-1))
 	}
 	resp, err := b.s.get(b.ctx, b.s.base+"/blobs/"+b.d.Digest.String(), header)
 	if err != nil {
@@ -181,7 +186,9 @@ func (b *blobReader) Read(p []byte) (int, error) {
 		if n > 0 {
 			return n, nil // the next read meets the error again
 		}
-		if b.tries--; b.tries <= 0 || err != io.EOF && !transient(err) || b.ctx.Err() != nil {
+		b.tries--
+		b.again--
+		if b.tries <= 0 || b.again <= 0 || err != io.EOF && !transient(err) || b.ctx.Err() != nil {
 			return 0, b.readError(err)
 		}
 		b.body.Close()

@@ -108,7 +108,7 @@ func (v *tarValidator) header(h *tar.Header) error {
 	default:
 		return fmt.Errorf("type %q is no file of a layer", h.Typeflag)
 	}
-	if h.Mode&^07777 != 0 || h.Uid < 0 || h.Gid < 0 {
+	if h.Mode&^0o177777 != 0 || h.Uid < 0 || h.Gid < 0 {
 		return fmt.Errorf("mode %o, owner %d:%d", h.Mode, h.Uid, h.Gid)
 	}
 	for key := range h.PAXRecords {

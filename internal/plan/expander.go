@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
 )
@@ -81,6 +82,9 @@ func (x *expander) run(lex *shell.Lex, s string, from *variables) (shell.Process
 	switch {
 	case env.left < 0:
 		return r, errTooLong
+	case err != nil && strings.ContainsRune(err.Error(), unicode.ReplacementChar):
+		// The lexer's words for a ${ at the end, with the end as a character.
+		return r, errors.New("syntax error: missing '}'")
 	case err != nil:
 		// The lexer puts the whole word in front, which may be a page long
 		// and is shown with the instruction anyway.

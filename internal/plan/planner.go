@@ -208,11 +208,17 @@ func (p *planner) finish(target *stage) (*Plan, error) {
 	for _, s := range p.stages {
 		plan.Stages = append(plan.Stages, s.Stage)
 	}
+	if p.file.Strict && len(p.warnings) > 0 {
+		first := p.warnings[0]
+		return nil, &dockerfile.Error{
+			File:    p.file.Name,
+			Line:    first.Pos.Line,
+			Problem: first.Text,
+			Hint:    `the Dockerfile makes warnings errors, with "# check=error=true"`,
+		}
+	}
 	if unused := p.unusedArgs(); len(unused) > 0 {
 		p.warn(dockerfile.Warning{Text: fmt.Sprintf("[Warning] One or more build-args %v were not consumed", unused)})
-	}
-	if err := p.lint.Error(); err != nil {
-		return nil, &dockerfile.Error{File: p.file.Name, Problem: err.Error(), Err: err}
 	}
 	plan.Warnings = p.warnings
 	return plan, nil

@@ -135,7 +135,14 @@ func enter(dir string) error {
 	if dir == "" {
 		dir = "/"
 	}
-	if err := unix.Chdir(dir); err != nil {
+	err := unix.Chdir(dir)
+	if err == unix.ENOENT {
+		// As runc does: an image may name a directory that it does not have.
+		if err = os.MkdirAll(dir, 0o755); err == nil {
+			err = unix.Chdir(dir)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("working directory %s: %w", dir, err)
 	}
 	cwd, err := unix.Getwd()

@@ -196,7 +196,9 @@ func (c *copier) leaf(parent *node, name string, n *Node) error {
 		return err
 	}
 	if n.Kind == KindFile {
-		link := c.s.options.Link && ino.UID == n.UID && ino.GID == n.GID && ino.Mode == n.Mode
+		// Only layers are immutable: a linked file of a context could change later.
+		_, layer := c.s.source.(*View)
+		link := layer && c.s.options.Link && ino.UID == n.UID && ino.GID == n.GID && ino.Mode == n.Mode
 		err = c.b.w.copyFile(parent, name, ino, fileOrigin{source: c.s.source, node: n, link: link})
 	} else {
 		err = c.b.w.special(parent, name, ino)

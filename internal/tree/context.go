@@ -86,13 +86,9 @@ func (c *Context) Lookup(path string) (*Node, error) {
 	if !state.hidden {
 		return n, nil
 	}
-	// A hidden directory is there if something in it is.
 	if n.Kind == KindDir {
-		err := c.walkDir(path, state, []*Node{n}, func(*Node) error { return errFound })
-		if errors.Is(err, errFound) {
-			return n, nil
-		} else if err != nil {
-			return nil, err
+		if seen, err := c.showsBelow(path, state); seen || err != nil {
+			return n, err
 		}
 	}
 	return nil, notExist("lookup", path)
@@ -100,6 +96,17 @@ func (c *Context) Lookup(path string) (*Node, error) {
 
 // errFound ends a walk that has seen enough.
 var errFound = errors.New("found")
+
+// showsBelow reports whether anything below a hidden directory is visible, with
+// which the directory is.
+func (c *Context) showsBelow(path string, state ignoreState) (bool, error) {
+	w := contextWalk{c: c, fn: func(*Node) error { return errFound }}
+	err := w.dir(path, state)
+	if errors.Is(err, errFound) {
+		return true, nil
+	}
+	return false, err
+}
 
 // contextNode makes a node of what stat says, nil for what is skipped.
 func contextNode(path string, st *unix.Stat_t, link func() (string, error)) (*Node, error) {
@@ -124,9 +131,6 @@ func (c *Context) Resolve(path string, followLast bool) (string, *Node, error) {
 	return resolveIn(path, followLast, c.Lookup)
 }
 
-// errSkipBelow keeps a walk from going below a directory.
-var errSkipBelow = errors.New("skip")
-
 // ReadDir implements [Source].
 func (c *Context) ReadDir(path string) ([]*Node, error) {
 	path = cleanPath(path)
@@ -138,11 +142,14 @@ func (c *Context) ReadDir(path string) ([]*Node, error) {
 		return nil, &fs.PathError{Op: "readdir", Path: path, Err: unix.ENOTDIR}
 	}
 	var out []*Node
-	err = c.walkDir(path, c.ignore.stateOf(path), nil, func(n *Node) error {
-		if parentPath(n.Path) == path {
-			out = append(out, n)
+	err = c.list(path, c.ignore.stateOf(path), func(n *Node, state ignoreState) error {
+		if state.hidden {
+			if seen, err := c.showsBelow(n.Path, state); !seen {
+				return err
+			}
 		}
-		return errSkipBelow
+		out = append(out, n)
+		return nil
 	})
 	return out, err
 }
@@ -157,13 +164,44 @@ func (c *Context) Walk(path string, fn func(*Node) error) error {
 	if err := fn(n); err != nil || n.Kind != KindDir {
 		return err
 	}
-	return c.walkDir(path, c.ignore.stateOf(path), nil, fn)
+	w := contextWalk{c: c, fn: fn}
+	return w.dir(path, c.ignore.stateOf(path))
 }
 
-// walkDir walks what is below a directory. pending are the hidden directories
-// above that fn has not seen: they are shown with the first visible thing in
-// them.
-func (c *Context) walkDir(path string, state ignoreState, pending []*Node, fn func(*Node) error) error {
+// contextWalk calls fn for what is visible. Hidden directories wait in pending
+// until something visible turns up in them.
+type contextWalk struct {
+	c       *Context
+	fn      func(*Node) error
+	pending []*Node
+}
+
+// dir walks what is below a directory.
+func (w *contextWalk) dir(path string, state ignoreState) error {
+	return w.c.list(path, state, func(n *Node, state ignoreState) error {
+		if state.hidden {
+			above := len(w.pending)
+			w.pending = append(w.pending, n)
+			err := w.dir(n.Path, state)
+			w.pending = w.pending[:min(above, len(w.pending))]
+			return err
+		}
+		for _, p := range w.pending {
+			if err := w.fn(p); err != nil {
+				return err
+			}
+		}
+		w.pending = w.pending[:0]
+		if err := w.fn(n); err != nil || n.Kind != KindDir {
+			return err
+		}
+		return w.dir(n.Path, state)
+	})
+}
+
+// list calls fn for the entries of one directory, sorted by name: those that are
+// visible, and hidden directories in which something may be.
+func (c *Context) list(path string, state ignoreState, fn func(*Node, ignoreState) error) error {
 	fd, err := c.root.open(path, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return c.fail("read", path, err)
@@ -173,7 +211,6 @@ func (c *Context) walkDir(path string, state ignoreState, pending []*Node, fn fu
 	if err != nil {
 		return c.fail("read", path, err)
 	}
-	shown := len(pending) == 0
 	for _, name := range names {
 		child := joinPath(path, name)
 		childState := c.ignore.enter(child, state)
@@ -193,35 +230,8 @@ func (c *Context) walkDir(path string, state ignoreState, pending []*Node, fn fu
 		if n == nil || childState.hidden && n.Kind != KindDir {
 			continue
 		}
-		if childState.hidden {
-			below := append(pending[:len(pending):len(pending)], n)
-			if shown {
-				below = []*Node{n}
-			}
-			seen := false
-			if err := c.walkDir(child, childState, below, func(n *Node) error { seen = true; return fn(n) }); err != nil && err != errSkipBelow {
-				return err
-			}
-			shown = shown || seen
-			continue
-		}
-		if !shown {
-			shown = true
-			for _, p := range pending {
-				if err := fn(p); err != nil {
-					return err
-				}
-			}
-		}
-		if err := fn(n); err == errSkipBelow {
-			continue
-		} else if err != nil {
+		if err := fn(n, childState); err != nil {
 			return err
-		}
-		if n.Kind == KindDir {
-			if err := c.walkDir(child, childState, nil, fn); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
