@@ -79,14 +79,10 @@ func (e *exporter) write(ctx context.Context, o Output, result *Result) error {
 	}
 	result.ImageID, result.ManifestDigest = img.ID(), img.Digest
 	result.Descriptor = oci.Descriptor{MediaType: img.Manifest.MediaType, Digest: img.Digest, Size: int64(len(img.RawManifest))}
-	layout := image.LayoutOptions{Dest: o.Dest, Names: e.tags}
-	switch {
-	case !o.Tar:
-		return image.WriteLayout(ctx, img, layout)
-	case o.Dest == "-":
-		return image.StreamArchive(ctx, os.Stdout, img, e.tags)
+	if !o.Tar {
+		return image.WriteLayout(ctx, img, e.tags, o.Dest)
 	}
-	return image.WriteArchive(ctx, img, layout)
+	return toFile(o.Dest, func(f *os.File) error { return image.WriteArchive(ctx, img, e.tags, f) })
 }
 
 // writeRoot writes the files of the root, in one way or the other.
@@ -95,14 +91,14 @@ func (e *exporter) writeRoot(ctx context.Context, o Output) error {
 	if err != nil {
 		return err
 	}
-	view, err := e.view(layers)
+	root, err := e.treeLayers(layers)
 	if err != nil {
 		return err
 	}
 	if o.Type == OutputLocal {
-		return writeFiles(ctx, view, o.Dest)
+		return image.WriteFiles(ctx, root, o.Dest)
 	}
-	return toFile(o.Dest, func(f *os.File) error { return e.writeTar(ctx, view, f) })
+	return toFile(o.Dest, func(f *os.File) error { return image.WriteRootTar(ctx, root, f) })
 }
 
 // pack assembles the image with every layer as a compressed blob. Layers of the
@@ -167,11 +163,19 @@ func (e *exporter) config() oci.Image {
 	return c
 }
 
-// toFile writes to a new file that takes dest's place when it is whole; "-" is
-// standard output.
+// toFile writes to a new file that takes dest's place when it is whole. What is
+// no regular file, a device or a pipe, is written to as it is; "-" is standard
+// output.
 func toFile(dest string, write func(*os.File) error) (err error) {
 	if dest == "-" {
 		return write(os.Stdout)
+	}
+	if info, err := os.Stat(dest); err == nil && !info.Mode().IsRegular() {
+		f, err := os.OpenFile(dest, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(write(f), f.Close())
 	}
 	f, err := os.CreateTemp(filepath.Dir(dest), "."+filepath.Base(dest)+".*")
 	if err != nil {
@@ -182,10 +186,7 @@ func toFile(dest string, write func(*os.File) error) (err error) {
 			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
 		}
 	}()
-	if err := write(f); err != nil {
-		return err
-	}
-	if err := f.Chmod(0o644); err != nil {
+	if err := errors.Join(write(f), f.Chmod(0o644)); err != nil {
 		return err
 	}
 	if err := f.Close(); err != nil {

@@ -90,7 +90,7 @@ func extractLayer(ctx context.Context, store *cache.Store, tar io.Reader) (*cach
 	if err != nil {
 		return nil, errors.Join(err, store.RemoveTemp(dir))
 	}
-	return &cache.Layer{Manifest: encoded, Files: m.Files(), Bytes: m.Bytes(), Dir: dir}, nil
+	return &cache.Layer{Manifest: encoded, Files: m.Files(), Bytes: m.Bytes(), Opaque: m.Entries[0].Opaque, Dir: dir}, nil
 }
 
 // readLayer passes the tar of layer n to use, which reads it to its end, from

@@ -27,6 +27,13 @@ type Root struct {
 
 // Prepare makes a root over the layers, lowest first.
 func Prepare(store *cache.Store, lower []*cache.Layer) (*Root, error) {
+	// overlayfs does not heed the opaque mark on the root of a layer.
+	for i := len(lower) - 1; i > 0; i-- {
+		if lower[i].Opaque {
+			lower = lower[i:]
+			break
+		}
+	}
 	if len(lower) > maxDepth {
 		return nil, fmt.Errorf("root over %d layers: overlayfs stacks at most %d; "+
 			"join some RUN or COPY instructions", len(lower), maxDepth)
@@ -97,5 +104,6 @@ func CommitDir(store *cache.Store, dir string, m *tree.Manifest) (*cache.Layer, 
 	if err != nil {
 		return nil, err
 	}
-	return store.CommitLayer(dir, cache.Layer{ID: id, Manifest: id, Files: m.Files(), Bytes: m.Bytes()})
+	return store.CommitLayer(dir, cache.Layer{ID: id, Manifest: id, Files: m.Files(), Bytes: m.Bytes(),
+		Opaque: m.Entries[0].Opaque})
 }
