@@ -122,6 +122,9 @@ func (s *session) close() { s.inputs.close() }
 
 // solve runs what the target needs and returns its root file system.
 func (s *session) solve(ctx context.Context, jobs int) (*value, error) {
+	if err := checkUser(); err != nil {
+		return nil, err
+	}
 	r := newRunner(s)
 	results, err := solve.Solve(ctx, s.plan.Graph, r, solve.Options{Jobs: jobs, Observe: s.report.step}, s.plan.Target)
 	s.inputs.saveHashes()

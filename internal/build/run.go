@@ -65,6 +65,9 @@ func (b *Builder) RunStage(ctx context.Context, req Request, o RunOptions) (sand
 
 func (b *Builder) run(ctx context.Context, layers []*cache.Layer, c oci.Config, o RunOptions) (sandbox.Status, error) {
 	var none sandbox.Status
+	if err := checkUser(); err != nil {
+		return none, err
+	}
 	args := command(c, o)
 	if len(args) == 0 {
 		return none, &Failure{Kind: BadInput, Where: "run", Err: errors.New("the image has no command"),

@@ -105,20 +105,16 @@ func (d *dirFiller) put(n *tree.Node) error {
 
 func (d *dirFiller) dir(n *tree.Node, mtime time.Time) error {
 	info, err := d.root.Lstat(n.Path)
-	switch {
-	case err == nil && !info.IsDir():
+	if err == nil && !info.IsDir() {
 		if err := d.root.Remove(n.Path); err != nil {
 			return err
 		}
+		err = fs.ErrNotExist
+	}
+	if errors.Is(err, fs.ErrNotExist) {
 		err = d.root.Mkdir(n.Path, 0o700)
-		if err != nil {
-			return err
-		}
-	case errors.Is(err, fs.ErrNotExist):
-		if err := d.root.Mkdir(n.Path, 0o700); err != nil {
-			return err
-		}
-	case err != nil:
+	}
+	if err != nil {
 		return err
 	}
 	d.dirs = append(d.dirs, madeDir{n.Path, fileMode(n.Mode), mtime})

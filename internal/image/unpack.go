@@ -63,34 +63,32 @@ func EnsureLayer(ctx context.Context, store *cache.Store, img *Image, n int) (*c
 		return nil, &NotFoundError{Ref: img.Ref, Reason: "its layer " + id.String() + " is no longer in the store",
 			Try: "build the image again"}
 	}
-	var l *cache.Layer
+	var dir string
+	var m *tree.Manifest
 	err = readLayer(ctx, store, img, n, func(tar io.Reader) (err error) {
-		l, err = extractLayer(ctx, store, tar)
+		if dir != "" { // the first bytes were damaged
+			err = store.RemoveTemp(dir)
+		}
+		if err == nil {
+			dir, err = store.TempDir("unpack")
+		}
+		if err == nil {
+			m, err = tree.Extract(ctx, tar, dir, tree.ExtractOptions{})
+		}
 		return err
 	})
+	var encoded oci.Digest
+	if err == nil {
+		encoded, err = store.PutBlob(m.Encode())
+	}
 	if err != nil {
+		if dir != "" {
+			err = errors.Join(err, store.RemoveTemp(dir))
+		}
 		return nil, err
 	}
-	l.ID = id
-	return store.CommitLayer(l.Dir, *l)
-}
-
-// extractLayer unpacks a tar into a temporary directory, the Dir of what it
-// returns; its ID is not known yet.
-func extractLayer(ctx context.Context, store *cache.Store, tar io.Reader) (*cache.Layer, error) {
-	dir, err := store.TempDir("unpack")
-	if err != nil {
-		return nil, err
-	}
-	m, err := tree.Extract(ctx, tar, dir, tree.ExtractOptions{})
-	if err != nil {
-		return nil, errors.Join(err, store.RemoveTemp(dir))
-	}
-	encoded, err := store.PutBlob(m.Encode())
-	if err != nil {
-		return nil, errors.Join(err, store.RemoveTemp(dir))
-	}
-	return &cache.Layer{Manifest: encoded, Files: m.Files(), Bytes: m.Bytes(), Opaque: m.Entries[0].Opaque, Dir: dir}, nil
+	return store.CommitLayer(dir, cache.Layer{ID: id, Manifest: encoded, Files: m.Files(), Bytes: m.Bytes(),
+		Opaque: m.Entries[0].Opaque})
 }
 
 // readLayer passes the tar of layer n to use, which reads it to its end, from
