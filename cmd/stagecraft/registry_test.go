@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"stagecraft/internal/testkit"
 )
 
@@ -79,14 +80,7 @@ func TestBaseFromMirror(t *testing.T) {
 // nothing is kept, and the same build succeeds when the registry is well again.
 func TestBaseFaults(t *testing.T) {
 	img := testkit.BusyboxImage(t)
-	layers, err := img.Layers()
-	if err != nil {
-		t.Fatal(err)
-	}
-	layer, err := layers[0].Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
+	layer := baseLayer(t, img)
 	tests := map[string]struct {
 		fault testkit.Fault
 		what  string
@@ -146,21 +140,51 @@ func TestHostileBases(t *testing.T) {
 				t.Error("a layer wrote outside its root")
 			}
 			p.registry.Push(t, "base:1", testkit.BusyboxImage(t))
-			p.succeed("build", "-t", "app", ".")
+			p.succeed("build", "--pull", "-t", "app", ".")
 		})
 	}
 }
 
-// The same archives in a build context, where ADD unpacks them.
+// A build without steps needs the layers only for its result.
+func TestBaseFaultsWithoutSteps(t *testing.T) {
+	t.Parallel()
+	img := testkit.BusyboxImage(t)
+	p := newPulling(t, nil)
+	full := p.registry.Push(t, "base:1", img)
+	p.write(map[string]string{"Dockerfile": "FROM " + full + "\nCMD [\"true\"]\n"})
+	p.registry.Fail(testkit.Fault{Path: baseLayer(t, img).Hex, Short: 4096})
+	output := "type=oci,dest=" + filepath.Join(p.dir, "app.tar")
+	for _, args := range [][]string{{"-t", "app"}, {"-o", output}, {"-o", "out"}} {
+		got := p.run(append(append([]string{"build"}, args...), ".")...)
+		got.wantError(t, exitImage, "Dockerfile:1 FROM "+full, "ends after 4096 of")
+	}
+	p.wantNoImages()
+	left, err := filepath.Glob(filepath.Join(p.dir, "*app.tar*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("the output was begun: %v, %v", left, err)
+	}
+	p.registry.Heal()
+	p.succeed("build", "-t", "app", ".")
+	p.succeed("build", "-o", output, ".")
+	p.succeed("run", "app")
+}
+
+// Archives in a build context, where ADD unpacks them. A symlink in one is
+// followed as the programs in the image would follow it: inside the root.
 func TestHostileArchives(t *testing.T) {
 	busybox := "busybox=oci-layout://" + testkit.BusyboxLayout(t)
 	marker := fmt.Sprintf("stagecraft-add-%d", os.Getpid())
 	for name, tar := range testkit.HostileTars(marker) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newProgram(t, map[string]string{"Dockerfile": "FROM busybox\nADD made.tar /\n", "made.tar": string(tar)})
-			p.run("build", "-t", "app", "--build-context", busybox, ".").wantError(t, exitImage, "Dockerfile:2 ADD made.tar /", "")
-			p.wantNoImages()
+			p := newProgram(t, map[string]string{"Dockerfile": "FROM busybox\nADD made.tar /sub/\n", "made.tar": string(tar)})
+			got := p.run("build", "-t", "app", "--build-context", busybox, ".")
+			if strings.HasSuffix(name, "symlink") && name != "hard link through symlink" {
+				p.succeed("run", "app", "cat", "/sub/tmp/"+marker)
+			} else {
+				got.wantError(t, exitImage, "Dockerfile:2 ADD made.tar /", "archive")
+				p.wantNoImages()
+			}
 			if _, err := os.Lstat(filepath.Join("/tmp", marker)); err == nil {
 				t.Error("an archive wrote outside the root")
 			}
@@ -168,4 +192,17 @@ func TestHostileArchives(t *testing.T) {
 			p.succeed("build", "-t", "app", "--build-context", busybox, ".")
 		})
 	}
+}
+
+func baseLayer(t testing.TB, img v1.Image) v1.Hash {
+	t.Helper()
+	layers, err := img.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, err := layers[0].Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return digest
 }
