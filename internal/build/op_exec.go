@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 	"stagecraft/internal/cache"
 	"stagecraft/internal/graph"
 	"stagecraft/internal/oci"
@@ -70,7 +71,11 @@ func (op *execOp) run(ctx context.Context, r *runner, v *graph.Vertex, in []*val
 		return nil, err
 	}
 	if status != (sandbox.Status{}) {
-		return nil, &ExitError{Status: status}
+		exit := &ExitError{Status: status}
+		if r.Store.Full() {
+			return nil, fmt.Errorf("%w, and the store is full: %w", exit, unix.ENOSPC)
+		}
+		return nil, exit
 	}
 	return root.Commit(ctx)
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"golang.org/x/sys/unix"
 	"stagecraft/internal/oci"
 )
 
@@ -105,6 +106,18 @@ func (s *Store) RemoveTemp(dir string) error {
 		return fmt.Errorf("remove temporary directory: %w", err)
 	}
 	return nil
+}
+
+// Full reports whether the store's file system has no more room than a few
+// small files take, or no more inodes: whoever could not write there now could
+// not because of that.
+func (s *Store) Full() bool {
+	const few = 64 << 10 // bytes
+	var fs unix.Statfs_t
+	if err := unix.Statfs(s.dir, &fs); err != nil {
+		return false
+	}
+	return fs.Bavail*uint64(fs.Bsize) < few || fs.Files > 0 && fs.Ffree == 0
 }
 
 // ContextPath is the file that belongs to the build context in dir, for what
