@@ -187,8 +187,8 @@ func TestMountPointsLeaveNoTrace(t *testing.T) {
 	if got := b.run("cat /etc/resolv.conf"); got != "nameserver 192.0.2.1\n" {
 		t.Errorf("resolv.conf behind a dangling link: %q", got)
 	}
-	if d := cmp.Diff([]string{"run"}, b.written()); d != "" {
-		t.Errorf("written: %s", d)
+	if w := b.written(); len(w) != 0 {
+		t.Errorf("written: %v, want nothing", w)
 	}
 }
 
