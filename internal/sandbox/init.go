@@ -36,33 +36,51 @@ func Init() {
 	// Privileges belong to threads: everything happens on this one, which
 	// becomes the command.
 	runtime.LockOSThread()
-	w := os.NewFile(reportFD, "report")
-	err := becomeCommand(w)
+	err := becomeCommand()
 	var exec *ExecError
 	if errors.As(err, &exec) {
-		send(w, report{Exec: exec})
+		report{Exec: exec}.send()
 	} else {
-		send(w, report{Failure: err.Error()})
+		report{Failure: err.Error()}.send()
 	}
 	os.Exit(1)
 }
 
-func send(w *os.File, r report) {
+func (r report) send() {
 	b, err := json.Marshal(r)
 	if err == nil {
-		w.Write(b) //nolint:errcheck // nobody is left to tell
+		unix.Write(reportFD, b) //nolint:errcheck // nobody is left to tell
 	}
+}
+
+// readSetup reads what the outer half says.
+func readSetup() (*setup, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(setupFD, &st); err != nil {
+		return nil, fmt.Errorf("read setup: %w", err)
+	}
+	b := make([]byte, st.Size)
+	n, err := unix.Pread(setupFD, b, 0)
+	if err != nil {
+		return nil, fmt.Errorf("read setup: %w", err)
+	}
+	b = b[:n]
+	s := new(setup)
+	if err := json.Unmarshal(b, s); err != nil {
+		return nil, fmt.Errorf("read setup: %w", err)
+	}
+	return s, nil
 }
 
 // becomeCommand sets everything up and executes the command. It returns only to
 // say what went wrong.
-func becomeCommand(w *os.File) error {
+func becomeCommand() error {
 	for _, fd := range []int{setupFD, reportFD, selfFD} {
 		unix.CloseOnExec(fd)
 	}
-	var s setup
-	if err := json.NewDecoder(os.NewFile(setupFD, "setup")).Decode(&s); err != nil {
-		return fmt.Errorf("read setup: %w", err)
+	s, err := readSetup()
+	if err != nil {
+		return err
 	}
 	// A keyring of its own: the builder's would be inherited.
 	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && err != unix.ENOSYS {
@@ -71,7 +89,7 @@ func becomeCommand(w *os.File) error {
 	unix.Umask(0)
 	made, err := s.enterRoot()
 	if len(made) > 0 {
-		send(w, report{Made: made})
+		report{Made: made}.send()
 	}
 	if err != nil {
 		return err

@@ -184,19 +184,22 @@ func searchCalls(calls map[uint32][]seccompRule, fallback uint32) bpfProgram {
 	}
 	ranges := []span{{0, ret(fallback)}}
 	add := func(from uint32, code bpfProgram) {
-		last := &ranges[len(ranges)-1]
-		if last.from == from {
-			last.code = code
-		} else if !slices.Equal(last.code, code) {
+		if !slices.Equal(ranges[len(ranges)-1].code, code) {
 			ranges = append(ranges, span{from, code})
 		}
 	}
-	for _, n := range numbers {
+	for i, n := range numbers {
+		if i > 0 && numbers[i-1]+1 < n {
+			add(numbers[i-1]+1, ret(fallback))
+		}
 		add(n, ruleCode(calls[n], fallback))
-		add(n+1, ret(fallback))
 	}
-	if len(numbers) > 0 && fallback == unix.SECCOMP_RET_ERRNO|uint32(unix.EPERM) {
-		add(numbers[len(numbers)-1]+1, ret(unix.SECCOMP_RET_ERRNO|uint32(unix.ENOSYS)))
+	if len(numbers) > 0 {
+		newer := fallback
+		if fallback == unix.SECCOMP_RET_ERRNO|uint32(unix.EPERM) {
+			newer = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
+		}
+		add(numbers[len(numbers)-1]+1, ret(newer))
 	}
 	var search func([]span) bpfProgram
 	search = func(s []span) bpfProgram {

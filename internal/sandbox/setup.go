@@ -3,10 +3,7 @@ package sandbox
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path"
 	"path/filepath"
-	"strings"
 	"unsafe"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -101,73 +98,6 @@ func (s *setup) addNamespaces(namespaces []specs.LinuxNamespace) error {
 		}
 	}
 	return nil
-}
-
-// makeWork makes, in the caller's work directory, overlayfs's own one and the
-// stub layer. Both are new with every run: overlayfs takes a work directory of
-// a volatile mount only once.
-func (s *setup) makeWork(r Rootfs) error {
-	dir, err := os.MkdirTemp(r.Work, "run")
-	if err != nil {
-		return err
-	}
-	stub := filepath.Join(dir, "stub")
-	s.Work = filepath.Join(dir, "overlay")
-	if err := errors.Join(os.Mkdir(s.Work, 0o700), makeDir(stub)); err != nil {
-		return err
-	}
-	s.Lower = append(append([]string(nil), r.Lower...), stub)
-	for i, m := range s.Mounts {
-		if s.insideEarlierMount(i) {
-			continue
-		}
-		if err := makeStub(stub, m); err != nil {
-			return fmt.Errorf("mount point %s: %w", m.Target, err)
-		}
-	}
-	return nil
-}
-
-func (s *setup) insideEarlierMount(i int) bool {
-	for _, earlier := range s.Mounts[:i] {
-		if strings.HasPrefix(s.Mounts[i].Target, strings.TrimSuffix(earlier.Target, "/")+"/") {
-			return true
-		}
-	}
-	return false
-}
-
-// makeStub makes what m can be mounted on, and the directories above it. Where
-// the image has the path, that hides the stub; where it has not, nothing needs
-// to be made in the upper directory.
-func makeStub(root string, m mount) error {
-	at := root
-	dir, name := path.Split(strings.TrimPrefix(m.Target, "/"))
-	if !m.File {
-		dir, name = path.Join(dir, name), ""
-	}
-	for part := range strings.SplitSeq(strings.Trim(dir, "/"), "/") {
-		if part == "" {
-			continue
-		}
-		at = filepath.Join(at, part)
-		if err := makeDir(at); err != nil && !errors.Is(err, os.ErrExist) {
-			return err
-		}
-	}
-	if name == "" {
-		return nil
-	}
-	at = filepath.Join(at, name)
-	return errors.Join(os.WriteFile(at, nil, 0o644), os.Chmod(at, 0o644))
-}
-
-// makeDir makes a directory that every user may enter, whatever the umask is.
-func makeDir(path string) error {
-	if err := os.Mkdir(path, 0o755); err != nil {
-		return err
-	}
-	return os.Chmod(path, 0o755)
 }
 
 // filter returns the compiled profile; each profile is compiled once.
