@@ -97,7 +97,7 @@ func (b *Builder) open(ctx context.Context, req Request, report *reporter) (*ses
 	}
 	file, err := dockerfile.Parse(filepath.Base(path), src)
 	if err != nil {
-		return nil, asFailure(err)
+		return nil, AsFailure(err)
 	}
 	in, err := b.openInputs(req, path)
 	if err != nil {
@@ -110,7 +110,7 @@ func (b *Builder) open(ctx context.Context, req Request, report *reporter) (*ses
 	}, imgs)
 	if err != nil {
 		in.close()
-		return nil, asFailure(err)
+		return nil, AsFailure(err)
 	}
 	for _, w := range p.Warnings {
 		report.notice("warning: " + strings.TrimPrefix(w.Pos.String()+": ", ": ") + w.Text)
@@ -122,6 +122,9 @@ func (s *session) close() { s.inputs.close() }
 
 // solve runs what the target needs and returns its root file system.
 func (s *session) solve(ctx context.Context, jobs int) (*value, error) {
+	if err := checkUser(); err != nil {
+		return nil, err
+	}
 	r := newRunner(s)
 	results, err := solve.Solve(ctx, s.plan.Graph, r, solve.Options{Jobs: jobs, Observe: s.report.step}, s.plan.Target)
 	s.inputs.saveHashes()

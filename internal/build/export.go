@@ -46,7 +46,7 @@ func (e *exporter) export(ctx context.Context, outputs []Output) (*Result, error
 func (e *exporter) keep(ctx context.Context, result *Result) error {
 	layers, err := e.layers(ctx, e.target.stack)
 	if err != nil {
-		return asFailure(err)
+		return AsFailure(err)
 	}
 	// Every diffID is wanted below; those not known yet are found side by side.
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -57,11 +57,11 @@ func (e *exporter) keep(ctx context.Context, result *Result) error {
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return asFailure(err)
+		return AsFailure(err)
 	}
 	kept, err := image.NewImages(e.Store).Keep(ctx, e.config(), layers, e.tags)
 	if err != nil {
-		return asFailure(err)
+		return AsFailure(err)
 	}
 	result.ImageID = kept.ID
 	result.ManifestDigest = kept.Manifest
@@ -71,18 +71,7 @@ func (e *exporter) keep(ctx context.Context, result *Result) error {
 // write makes one output.
 func (e *exporter) write(ctx context.Context, o Output, result *Result) error {
 	if o.Type != OutputOCI {
-		layers, err := e.layers(ctx, e.target.stack)
-		if err != nil {
-			return err
-		}
-		view, err := e.view(layers)
-		if err != nil {
-			return err
-		}
-		if o.Type == OutputLocal {
-			return image.WriteFiles(ctx, view, o.Dest)
-		}
-		return toFile(o.Dest, func(f *os.File) error { return image.WriteRootTar(ctx, view, f) })
+		return e.writeRoot(ctx, o)
 	}
 	img, err := e.pack(ctx)
 	if err != nil {
@@ -90,10 +79,26 @@ func (e *exporter) write(ctx context.Context, o Output, result *Result) error {
 	}
 	result.ImageID, result.ManifestDigest = img.ID(), img.Digest
 	result.Descriptor = oci.Descriptor{MediaType: img.Manifest.MediaType, Digest: img.Digest, Size: int64(len(img.RawManifest))}
-	if o.Tar {
-		return toFile(o.Dest, func(f *os.File) error { return image.WriteArchive(ctx, img, e.tags, f) })
+	if !o.Tar {
+		return image.WriteLayout(ctx, img, e.tags, o.Dest)
 	}
-	return image.WriteLayout(ctx, img, e.tags, o.Dest)
+	return toFile(o.Dest, func(f *os.File) error { return image.WriteArchive(ctx, img, e.tags, f) })
+}
+
+// writeRoot writes the files of the root, in one way or the other.
+func (e *exporter) writeRoot(ctx context.Context, o Output) error {
+	layers, err := e.layers(ctx, e.target.stack)
+	if err != nil {
+		return err
+	}
+	root, err := e.treeLayers(layers)
+	if err != nil {
+		return err
+	}
+	if o.Type == OutputLocal {
+		return image.WriteFiles(ctx, root, o.Dest)
+	}
+	return toFile(o.Dest, func(f *os.File) error { return image.WriteRootTar(ctx, root, f) })
 }
 
 // pack assembles the image with every layer as a compressed blob. Layers of the
@@ -158,11 +163,19 @@ func (e *exporter) config() oci.Image {
 	return c
 }
 
-// toFile writes to a new file that takes dest's place when it is whole; "-" is
-// standard output.
+// toFile writes to a new file that takes dest's place when it is whole. What is
+// no regular file, a device or a pipe, is written to as it is; "-" is standard
+// output.
 func toFile(dest string, write func(*os.File) error) (err error) {
 	if dest == "-" {
 		return write(os.Stdout)
+	}
+	if info, err := os.Stat(dest); err == nil && !info.Mode().IsRegular() {
+		f, err := os.OpenFile(dest, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(write(f), f.Close())
 	}
 	f, err := os.CreateTemp(filepath.Dir(dest), "."+filepath.Base(dest)+".*")
 	if err != nil {
@@ -173,10 +186,7 @@ func toFile(dest string, write func(*os.File) error) (err error) {
 			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
 		}
 	}()
-	if err := write(f); err != nil {
-		return err
-	}
-	if err := f.Chmod(0o644); err != nil {
+	if err := errors.Join(write(f), f.Chmod(0o644)); err != nil {
 		return err
 	}
 	if err := f.Close(); err != nil {

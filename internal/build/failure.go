@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -44,8 +45,8 @@ func (f *Failure) Error() string {
 
 func (f *Failure) Unwrap() error { return f.Err }
 
-// asFailure sorts an error that is of no step.
-func asFailure(err error) error {
+// AsFailure sorts an error that is of no step.
+func AsFailure(err error) error {
 	var f *Failure
 	if errors.As(err, &f) {
 		return f
@@ -71,7 +72,10 @@ func (f *Failure) sort(err error) {
 	var missing *sandbox.ExecError
 	switch {
 	case errors.As(err, &hint):
-		f.Kind, f.Hint = NoImage, hint.Hint()
+		f.Kind = NoImage
+		if f.Hint == "" { // else the planner knows better, a stage with a like name say
+			f.Hint = hint.Hint()
+		}
 	case errors.As(err, &hostile):
 		f.Kind, f.Hint = NoImage, "do not use this image or archive: its layers try to write where they must not"
 	case errors.As(err, &missing):
@@ -92,7 +96,7 @@ func (s *session) stepFailure(ctx context.Context, err error) error {
 	}
 	var step *solve.StepError
 	if !errors.As(err, &step) {
-		return asFailure(err)
+		return AsFailure(err)
 	}
 	v := step.Vertex
 	f := &Failure{Kind: FailedStep, Where: strings.TrimSpace(v.Pos.String() + " " + shortText(v.Text)), Err: step.Err}
@@ -104,12 +108,12 @@ func (s *session) stepFailure(ctx context.Context, err error) error {
 	f.sort(step.Err)
 	var exit *ExitError
 	if f.Hint == "" && errors.As(step.Err, &exit) {
-		f.Hint = s.exitHint(v, exit)
+		f.Hint = exitHint(exit)
 	}
 	return f
 }
 
-func (s *session) exitHint(v *graph.Vertex, exit *ExitError) string {
+func exitHint(exit *ExitError) string {
 	switch {
 	case exit.Status.Signal == unix.SIGKILL:
 		return "it may have run out of memory; the output above says how far it came"
@@ -118,13 +122,7 @@ func (s *session) exitHint(v *graph.Vertex, exit *ExitError) string {
 	case exit.Status.Code == 126:
 		return "a file that should run is not executable: chmod +x it"
 	}
-	for _, st := range s.plan.Stages {
-		if st.Needed && st.Root != graph.None && st.Label() == v.Stage {
-			return "the step's output is above; to look around before it, put a stage's end there and use " +
-				"`stagecraft run --target STAGE " + "PATH -- sh`"
-		}
-	}
-	return "the step's output is above"
+	return "its output is above; 'stagecraft run --target STAGE PATH -- sh' opens a shell in a stage before it"
 }
 
 // explainMissing says why a source of COPY or ADD is not there.
@@ -161,6 +159,15 @@ func shortText(s string) string {
 		s = string(r[:most-3]) + "..."
 	}
 	return s
+}
+
+// checkUser refuses what this process may not do, before it does half of it.
+func checkUser() error {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	return &Failure{Kind: BadInput, Err: errors.New("building and running as a user other than root is not supported yet"),
+		Hint: "run it as root"}
 }
 
 func checkOutputs(outputs []Output) error {

@@ -55,12 +55,18 @@ func (im *images) ResolveImage(ctx context.Context, name string, p oci.Platform)
 }
 
 func (im *images) resolve(ctx context.Context, name string, p oci.Platform) (*image.Image, error) {
-	if strings.HasPrefix(name, "oci-layout://") {
-		layout, err := image.ParseLayout(name)
+	if of, spec, ok := strings.Cut(name, "=oci-layout://"); ok {
+		layout, err := image.ParseLayout(spec)
 		if err != nil {
 			return nil, err
 		}
-		return layout.Resolve(ctx, oci.Reference{}, p)
+		// A layout of several images without a tag: the one that has the
+		// context's own name is meant.
+		ref, err := oci.ParseReference(of)
+		if err != nil {
+			ref = oci.Reference{}
+		}
+		return layout.Resolve(ctx, ref, p)
 	}
 	ref, err := oci.ParseReference(name)
 	if err != nil {

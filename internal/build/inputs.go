@@ -44,7 +44,7 @@ func (b *Builder) openInputs(req Request, dockerfilePath string) (*inputs, error
 		scheme, _, hasScheme := strings.Cut(spec, "://")
 		switch {
 		case strings.HasPrefix(spec, "oci-layout://"):
-			in.named[name] = plan.Context{Image: spec}
+			in.named[name] = plan.Context{Image: name + "=" + spec}
 		case hasScheme:
 			return nil, &Failure{Kind: BadInput, Where: "--build-context " + name + "=" + spec,
 				Err: errors.New(scheme + " contexts are not supported yet"), Hint: "use oci-layout://DIR[:TAG] or a directory"}

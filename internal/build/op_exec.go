@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -87,7 +88,7 @@ func (e *ExitError) Error() string {
 func (op *execOp) spec(files *sandboxFiles, store *cache.Store) (*specs.Spec, error) {
 	spec := files.spec()
 	spec.Process.Args = op.Args
-	spec.Process.Env = append([]string(nil), op.Env...)
+	spec.Process.Env = slices.Concat(op.Env, op.Proxy)
 	spec.Process.Cwd = op.Dir
 	spec.Process.User.Username = op.User
 	if op.Network == graph.NetworkNone {

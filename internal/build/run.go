@@ -22,6 +22,7 @@ type RunOptions struct {
 	Entrypoint *string  // nil keeps the image's; "" clears it
 	Args       []string // in place of the image's CMD
 	IO         sandbox.IO
+	Ready      func() // called when all is built, before the container starts; may be nil
 }
 
 // RunImage runs a container of an image of the local store in the foreground.
@@ -29,16 +30,16 @@ type RunOptions struct {
 func (b *Builder) RunImage(ctx context.Context, name string, o RunOptions) (sandbox.Status, error) {
 	stored, err := image.NewImages(b.Store).Find(name)
 	if err != nil {
-		return sandbox.Status{}, asFailure(err)
+		return sandbox.Status{}, AsFailure(err)
 	}
 	img, err := image.NewImages(b.Store).Open(stored)
 	if err != nil {
-		return sandbox.Status{}, asFailure(err)
+		return sandbox.Status{}, AsFailure(err)
 	}
 	layers := make([]*cache.Layer, len(stored.Layers))
 	for i, id := range stored.Layers {
 		if layers[i], err = b.Store.Layer(id); err != nil {
-			return sandbox.Status{}, asFailure(err)
+			return sandbox.Status{}, AsFailure(err)
 		}
 	}
 	return b.run(ctx, layers, img.Config.Config, o)
@@ -57,26 +58,32 @@ func (b *Builder) RunStage(ctx context.Context, req Request, o RunOptions) (sand
 	}
 	layers, err := s.layers(ctx, target.stack)
 	if err != nil {
-		return sandbox.Status{}, asFailure(err)
+		return sandbox.Status{}, AsFailure(err)
 	}
 	return b.run(ctx, layers, s.plan.Config.Config, o)
 }
 
 func (b *Builder) run(ctx context.Context, layers []*cache.Layer, c oci.Config, o RunOptions) (sandbox.Status, error) {
 	var none sandbox.Status
+	if err := checkUser(); err != nil {
+		return none, err
+	}
 	args := command(c, o)
 	if len(args) == 0 {
 		return none, &Failure{Kind: BadInput, Where: "run", Err: errors.New("the image has no command"),
 			Hint: "say which one to run behind the image's name"}
 	}
+	if o.Ready != nil {
+		o.Ready()
+	}
 	root, err := snapshot.Prepare(b.Store, layers)
 	if err != nil {
-		return none, asFailure(err)
+		return none, AsFailure(err)
 	}
 	defer root.Discard() //nolint:errcheck // the lease removes what is left
 	files, err := newSandboxFiles(b.Store)
 	if err != nil {
-		return none, asFailure(err)
+		return none, AsFailure(err)
 	}
 	spec := files.spec()
 	spec.Process.Args = args
@@ -86,16 +93,13 @@ func (b *Builder) run(ctx context.Context, layers []*cache.Layer, c oci.Config, 
 	if o.User != "" {
 		spec.Process.User.Username = o.User
 	}
-	if err := root.MakeDir(spec.Process.Cwd); err != nil {
-		return none, asFailure(err)
-	}
 	status, err := b.Sandbox.Run(ctx, &sandbox.Container{Rootfs: root.Rootfs(), Spec: spec}, o.IO)
 	if err != nil && ctx.Err() == nil {
 		var missing *sandbox.ExecError
 		if errors.As(err, &missing) {
 			return none, err
 		}
-		return none, asFailure(err)
+		return none, AsFailure(err)
 	}
 	return status, err
 }

@@ -196,6 +196,15 @@ func (s *session) layers(ctx context.Context, stack *snapshot.Stack) ([]*cache.L
 
 // view returns the merged tree of a root whose layers are unpacked.
 func (s *session) view(layers []*cache.Layer) (*tree.View, error) {
+	l, err := s.treeLayers(layers)
+	if err != nil {
+		return nil, err
+	}
+	return tree.NewView(l), nil
+}
+
+// treeLayers pairs the layers with their manifests.
+func (s *session) treeLayers(layers []*cache.Layer) ([]tree.Layer, error) {
 	out := make([]tree.Layer, len(layers))
 	for i, l := range layers {
 		m, err := s.manifests.get(s.Store, l.Manifest)
@@ -204,7 +213,7 @@ func (s *session) view(layers []*cache.Layer) (*tree.View, error) {
 		}
 		out[i] = tree.Layer{Dir: l.Dir, Manifest: m}
 	}
-	return tree.NewView(out), nil
+	return out, nil
 }
 
 // manifests keeps what was decoded: stages share base layers.

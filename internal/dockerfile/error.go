@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
@@ -62,7 +63,7 @@ func (f *File) asError(err error, src []byte) *Error {
 			e.Line = max(1, Line(at.Locations[0]))
 		}
 	}
-	e.Problem, e.Hint = splitHint(problem)
+	e.Problem, e.Hint = splitHint(strings.Map(printable, problem))
 	e.Instruction = shorten(sourceLine(src, e.Line))
 	var unknown *instructions.UnknownInstructionError
 	switch {
@@ -105,10 +106,18 @@ func sourceLine(src []byte, n int) string {
 
 // shorten puts an instruction on one line of bounded length.
 func shorten(s string) string {
-	s = strings.Join(strings.Fields(strings.ToValidUTF8(s, "?")), " ")
+	s = strings.Map(printable, strings.Join(strings.Fields(strings.ToValidUTF8(s, "?")), " "))
 	s = strings.TrimSuffix(strings.TrimSuffix(s, `\`), " ")
 	if r := []rune(s); len(r) > maxInstruction {
 		return string(r[:maxInstruction-3]) + "..."
 	}
 	return s
+}
+
+// printable replaces what a terminal might act upon.
+func printable(r rune) rune {
+	if !unicode.IsPrint(r) {
+		return '?'
+	}
+	return r
 }

@@ -4,11 +4,10 @@ import (
 	"bytes"
 	"strings"
 
+	"github.com/distribution/reference"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
-
-	"stagecraft/internal/oci"
 )
 
 // File is a Dockerfile that was read. It is not to be changed: instructions
@@ -19,6 +18,7 @@ type File struct {
 	MetaArgs []instructions.ArgCommand // the ARGs above the first FROM
 	Escape   rune                      // '\\' or '`'
 	Syntax   string                    // the frontend that "# syntax=" names, "" where there is none
+	Strict   bool                      // "# check=error=true": a warning is to fail the build
 	Warnings []Warning                 // in the order of the file
 
 	lint linter.Config // of "# check="
@@ -92,7 +92,7 @@ func (f *File) readDirectives(src []byte) error {
 			if err != nil {
 				return f.Errorf(line, sourceLine(bare, line), "%v", err)
 			}
-			f.lint = *c
+			f.lint, f.Strict = *c, c.ReturnAsError
 		}
 	}
 	syntax, _, location, ok := parser.DetectSyntax(src)
@@ -100,7 +100,8 @@ func (f *File) readDirectives(src []byte) error {
 		return nil
 	}
 	f.Syntax = syntax
-	if ref, err := oci.ParseReference(syntax); err == nil && ref.Host() == "docker.io" && strings.HasPrefix(ref.Path(), "docker/dockerfile") {
+	ref, err := reference.ParseNormalizedNamed(syntax)
+	if err == nil && strings.HasPrefix(ref.Name(), "docker.io/docker/dockerfile") {
 		return nil
 	}
 	e := f.Errorf(max(1, Line(location)), sourceLine(src, Line(location)), "the Dockerfile frontend %s is not supported yet", syntax)

@@ -87,7 +87,8 @@ func EnsureLayer(ctx context.Context, store *cache.Store, img *Image, n int) (*c
 		}
 		return nil, err
 	}
-	return store.CommitLayer(dir, cache.Layer{ID: id, Manifest: encoded, Files: m.Files(), Bytes: m.Bytes()})
+	return store.CommitLayer(dir, cache.Layer{ID: id, Manifest: encoded, Files: m.Files(), Bytes: m.Bytes(),
+		Opaque: m.Entries[0].Opaque})
 }
 
 // readLayer passes the tar of layer n to use, which reads it to its end, from

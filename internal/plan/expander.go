@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
 )
@@ -11,7 +12,7 @@ import (
 // Bounds of expansion. A page of ENV A=$A$A would else be a petabyte.
 const (
 	maxWord  = 1 << 20  // bytes that one word may become
-	maxTotal = 64 << 20 // bytes that all the words of a plan may become
+	maxTotal = 32 << 20 // bytes that all the words of a plan may become, or read
 )
 
 var errTooLong = errors.New("variables expand to too much text")
@@ -81,12 +82,16 @@ func (x *expander) run(lex *shell.Lex, s string, from *variables) (shell.Process
 	switch {
 	case env.left < 0:
 		return r, errTooLong
+	case err != nil && strings.ContainsRune(err.Error(), unicode.ReplacementChar):
+		// The lexer's words for a ${ at the end, with the end as a character.
+		return r, errors.New("syntax error: missing '}'")
 	case err != nil:
 		// The lexer puts the whole word in front, which may be a page long
 		// and is shown with the instruction anyway.
 		return r, errors.New(strings.TrimPrefix(err.Error(), fmt.Sprintf("failed to process %q: ", s)))
 	}
-	return r, x.spend(len(r.Result))
+	// What was read counts as well: a pattern is matched against all of it.
+	return r, x.spend(max(len(r.Result), limit-env.left))
 }
 
 // spend takes n bytes off what all expansions together may make.

@@ -27,11 +27,8 @@ func (b *stageBuilder) addExpose(c *instructions.ExposeCommand) error {
 			ports = append(ports, ps...)
 		}
 	}
-	if b.image.Config.ExposedPorts == nil {
-		b.image.Config.ExposedPorts = make(map[string]struct{}, len(ports))
-	}
 	for _, p := range ports {
-		b.image.Config.ExposedPorts[p] = struct{}{}
+		put(&b.sets.ports, p, struct{}{})
 	}
 	b.commit(fmt.Sprintf("EXPOSE %v", ports), graph.None)
 	return nil

@@ -105,12 +105,9 @@ func (b *stageBuilder) addLabel(c *instructions.LabelCommand) error {
 	if err != nil {
 		return err
 	}
-	if b.image.Config.Labels == nil {
-		b.image.Config.Labels = make(map[string]string, len(pairs))
-	}
 	text := "LABEL"
 	for _, p := range pairs {
-		b.image.Config.Labels[p.Key] = p.Value
+		put(&b.sets.labels, p.Key, p.Value)
 		text += " " + p.String()
 	}
 	b.commit(text, graph.None)
@@ -194,14 +191,11 @@ func (b *stageBuilder) addVolume(c *instructions.VolumeCommand) error {
 	if err != nil {
 		return err
 	}
-	if b.image.Config.Volumes == nil {
-		b.image.Config.Volumes = make(map[string]struct{}, len(volumes))
-	}
 	for i, v := range volumes {
 		if v == "" {
 			return b.refusef(c, "the volume %s is empty", c.Volumes[i])
 		}
-		b.image.Config.Volumes[v] = struct{}{}
+		put(&b.sets.volumes, v, struct{}{})
 	}
 	b.commit(fmt.Sprintf("VOLUME %v", volumes), graph.None)
 	return nil

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -20,7 +21,9 @@ type origin struct {
 	stage int    // index, -1 for none
 	image *image // or an image
 	local string // or the name of a local context
-	place place
+
+	copied bool // a COPY --from names it, which could have meant a stage
+	place  place
 }
 
 // place is where a file names an origin, for messages.
@@ -120,7 +123,11 @@ func (p *planner) resolve(ctx context.Context, r Resolver) error {
 // stage is taken for an image, so a misspelt stage ends up here.
 func (p *planner) unresolved(o *origin, cause error) *dockerfile.Error {
 	name := contextName(o.image.name)
-	e := p.file.Errorf(o.place.line, o.place.instruction, "image %s: %v", name, cause)
+	about := "image " + name
+	if o.copied {
+		about = fmt.Sprintf("%s is no stage, and as an image", name)
+	}
+	e := p.file.Errorf(o.place.line, o.place.instruction, "%s: %v", about, cause)
 	e.Err = cause
 	e.Hint = p.suggestStage(name)
 	return e

@@ -26,6 +26,7 @@ type planner struct {
 	proxy    []string           // of predefined proxy build args, for every RUN
 	declared map[string]bool    // names of the ARGs that were seen
 	lint     *linter.Linter
+	searches int // for names near an undefined one
 	warnings []Warning
 
 	stages []*stage
@@ -191,28 +192,33 @@ func (p *planner) finish(target *stage) (*Plan, error) {
 		Config: b.image,
 		Base:   b.base,
 	}
-	if len(p.o.Labels) > 0 {
-		plan.Config.Config.Labels = maps.Clone(plan.Config.Config.Labels)
-		if plan.Config.Config.Labels == nil {
-			plan.Config.Config.Labels = make(map[string]string, len(p.o.Labels))
-		}
-		maps.Copy(plan.Config.Config.Labels, p.o.Labels)
-	}
+	c := &plan.Config.Config
+	c.Env = b.lasting.lend()
+	c.Labels, c.ExposedPorts, c.Volumes = maps.Clone(c.Labels), maps.Clone(c.ExposedPorts), maps.Clone(c.Volumes)
 	var chain []*stageBuilder
 	for ; b != nil; b = b.parent {
 		chain = append(chain, b)
 	}
 	for _, b := range slices.Backward(chain) {
 		plan.History = append(plan.History, b.history...)
+		b.sets.addTo(c)
 	}
+	given := sets{labels: p.o.Labels}
+	given.addTo(c)
 	for _, s := range p.stages {
 		plan.Stages = append(plan.Stages, s.Stage)
 	}
+	if p.file.Strict && len(p.warnings) > 0 {
+		first := p.warnings[0]
+		return nil, &dockerfile.Error{
+			File:    p.file.Name,
+			Line:    first.Pos.Line,
+			Problem: first.Text,
+			Hint:    `the Dockerfile makes warnings errors, with "# check=error=true"`,
+		}
+	}
 	if unused := p.unusedArgs(); len(unused) > 0 {
 		p.warn(dockerfile.Warning{Text: fmt.Sprintf("[Warning] One or more build-args %v were not consumed", unused)})
-	}
-	if err := p.lint.Error(); err != nil {
-		return nil, &dockerfile.Error{File: p.file.Name, Problem: err.Error(), Err: err}
 	}
 	plan.Warnings = p.warnings
 	return plan, nil

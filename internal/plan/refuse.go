@@ -18,7 +18,9 @@ func (p *planner) refuse() error {
 		}
 		for _, c := range s.src.Commands {
 			if what := unsupported(c); what != "" {
-				return p.refusef(c, "%s is not supported yet", what)
+				e := p.refusef(c, "%s is not supported yet", what)
+				e.Hint = "leave it out, where the stage can do without"
+				return e
 			}
 		}
 	}

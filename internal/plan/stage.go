@@ -205,6 +205,7 @@ func (p *planner) copyOrigin(s *stage, c *instructions.CopyCommand, above map[st
 		e.Hint = p.suggestStage(name)
 		return nil, e
 	}
+	o.copied = true
 	return o, nil
 }
 

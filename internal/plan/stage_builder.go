@@ -29,11 +29,12 @@ type stageBuilder struct {
 	base   *Base         // at the bottom of the chain; nil for scratch
 
 	root    graph.ID   // what the next step runs over
-	image   oci.Image  // without Env, which is imageEnv until the end
+	image   oci.Image  // without Env and sets; its maps are the base image's, never written
 	env     *variables // what RUN and expansion see: ENV and ARG
 	lasting *variables // what the image keeps: ENV alone
 	args    *variables // the ARGs declared so far, for the text of RUN
 	history []HistoryItem
+	sets    sets
 
 	steps, total int // numbers of "[build 2/5]"
 	workdir      bool
@@ -52,8 +53,11 @@ func (p *planner) build(s *stage) error {
 		if err := b.add(i, c); err != nil {
 			return err
 		}
+		copied := b.env.takeCopied() + b.lasting.takeCopied() + b.args.takeCopied()
+		if err := b.expand.spend(copied * variableCost); err != nil {
+			return b.fail(c, err)
+		}
 	}
-	b.image.Config.Env = b.lasting.lend()
 	s.Root = b.root
 	return nil
 }
@@ -105,7 +109,7 @@ func (b *stageBuilder) start() error {
 func (b *stageBuilder) inherit(from *stageBuilder) {
 	b.parent, b.base, b.root = from, from.base, from.root
 	b.workdir = from.workdir
-	b.image = cloneImage(from.image)
+	b.image = from.image
 	b.env, b.lasting, b.args = from.env.fork(), from.lasting.fork(), from.args.fork()
 }
 
@@ -117,7 +121,7 @@ func (b *stageBuilder) takeImage(from *image) {
 	if platform.OS == "" || platform.Architecture == "" {
 		platform = from.ask
 	}
-	b.image = cloneImage(c)
+	b.image = c
 	b.image.Platform = platform
 	b.image.RootFS, b.image.History, b.image.Created = oci.RootFS{}, nil, nil
 	b.image.Config.WorkingDir = join("/", c.Config.WorkingDir)
@@ -231,9 +235,13 @@ func (b *stageBuilder) pairs(c instructions.Command, pairs instructions.KeyValue
 	return expanded, nil
 }
 
-// maxSuggested is how many names are searched for one that is near; the search
-// is not worth more.
-const maxSuggested = 200
+// maxSearches is for how many undefined names of a plan a near one is looked
+// for: more warnings than that nobody reads.
+const maxSearches = 32
+
+// variableCost is what copying a variable to another stage takes off the
+// bounds of expansion, in bytes.
+const variableCost = 64
 
 // undefined warns of names that were expanded and have no value.
 func (b *stageBuilder) undefined(c instructions.Command, names map[string]struct{}) {
@@ -241,8 +249,11 @@ func (b *stageBuilder) undefined(c instructions.Command, names map[string]struct
 		if _, ok := b.args.get(name); ok {
 			continue
 		}
-		known := b.env.list
-		near, _ := suggest.Search(name, (&variables{list: known[:min(len(known), maxSuggested)]}).names(), true)
+		near := ""
+		if b.searches < maxSearches {
+			b.searches++
+			near, _ = suggest.Search(name, b.env.names(), true)
+		}
 		b.find(c, &linter.RuleUndefinedVar, linter.RuleUndefinedVar.Format(name, near))
 	}
 }

@@ -18,6 +18,7 @@ type variables struct {
 	longest int            // no value is longer, in bytes
 	shared  bool           // index and list belong to someone else as well
 	lent    bool           // list was given away
+	copied  int            // pairs copied since takeCopied
 }
 
 // variablesOf reads a list as images hold it; the last of equal names wins, in
@@ -41,6 +42,7 @@ func (v *variables) get(name string) (string, bool) {
 
 func (v *variables) set(name, value string) {
 	if v.shared || v.index == nil {
+		v.copied += len(v.list)
 		v.list, v.index, v.shared, v.lent = slices.Clone(v.list), maps.Clone(v.index), false, false
 		if v.index == nil {
 			v.index = make(map[string]int)
@@ -54,6 +56,7 @@ func (v *variables) set(name, value string) {
 		return
 	}
 	if v.lent {
+		v.copied += len(v.list)
 		v.list, v.lent = slices.Clone(v.list), false
 	}
 	v.list[i] = name + "=" + value
@@ -64,6 +67,13 @@ func (v *variables) set(name, value string) {
 func (v *variables) lend() []string {
 	v.lent = true
 	return slices.Clip(v.list)
+}
+
+// takeCopied returns how many pairs were copied since it was last asked.
+func (v *variables) takeCopied() int {
+	n := v.copied
+	v.copied = 0
+	return n
 }
 
 // fork returns a copy. The original is not to be written to any more.

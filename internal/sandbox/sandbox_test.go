@@ -141,9 +141,9 @@ func TestCommandThatCannotStart(t *testing.T) {
 			t.Errorf("%s: %v, want an ExecError with code %d", name, err, code)
 		}
 	}
-	b.spec.Process.Cwd = "/nowhere"
-	if _, _, err := b.try("true"); err == nil || !strings.Contains(err.Error(), "working directory /nowhere") {
-		t.Errorf("missing working directory: %v", err)
+	b.spec.Process.Cwd = "/bin/sh"
+	if _, _, err := b.try("true"); err == nil || !strings.Contains(err.Error(), "working directory /bin/sh") {
+		t.Errorf("working directory that is a file: %v", err)
 	}
 }
 
@@ -187,8 +187,8 @@ func TestMountPointsLeaveNoTrace(t *testing.T) {
 	if got := b.run("cat /etc/resolv.conf"); got != "nameserver 192.0.2.1\n" {
 		t.Errorf("resolv.conf behind a dangling link: %q", got)
 	}
-	if d := cmp.Diff([]string{"run"}, b.written()); d != "" {
-		t.Errorf("written: %s", d)
+	if w := b.written(); len(w) != 0 {
+		t.Errorf("written: %v, want nothing", w)
 	}
 }
 
@@ -461,6 +461,11 @@ func processes(args ...string) []string {
 // What a RUN step costs beyond the command itself.
 func BenchmarkTrue(b *testing.B) {
 	box := newBox(b)
+	for _, dir := range []string{"proc", "dev", "sys", "etc"} { // as images have them
+		if err := os.Mkdir(filepath.Join(box.layer(), dir), 0o755); err != nil {
+			b.Fatal(err)
+		}
+	}
 	box.spec.Process.Args = []string{"true"}
 	native := new(Native)
 	for b.Loop() {

@@ -281,3 +281,42 @@ func TestCancelEndsTheWork(t *testing.T) {
 		t.Errorf("Copy: %v", err)
 	}
 }
+
+// A link that the file system refuses becomes a copy, with the source's times.
+func TestLinkAcrossFileSystemsCopies(t *testing.T) {
+	dir := makeTree(t, "d/f=1:640:2:3")
+	old := time.Unix(1234567890, 5)
+	check(t, os.Chtimes(filepath.Join(dir, "d/f"), old, old))
+	m := scan(t, dir)
+	mnt := t.TempDir()
+	inOwnNamespace(t, func() error {
+		if err := unix.Mount("tmpfs", mnt, "tmpfs", 0, "mode=755"); err != nil {
+			return err
+		}
+		defer unix.Unmount(mnt, unix.MNT_DETACH)
+		s, err := Select(t.Context(), NewView([]Layer{{dir, m}}), CopyOptions{Sources: []string{"/"}, Dest: "/", Link: true})
+		if err != nil {
+			return err
+		}
+		b, err := OpenBuilder(t.Context(), nil, mnt)
+		if err != nil {
+			return err
+		}
+		defer b.Close()
+		if err := b.Copy(s); err != nil {
+			return err
+		}
+		got, err := b.Finish()
+		if err != nil {
+			return err
+		}
+		if diff := cmp.Diff(m, got); diff != "" {
+			t.Error(diff)
+		}
+		fi, err := os.Stat(filepath.Join(mnt, "d/f"))
+		if err == nil && !fi.ModTime().Equal(old) {
+			t.Errorf("dated %v", fi.ModTime())
+		}
+		return err
+	})
+}
