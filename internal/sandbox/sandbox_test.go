@@ -20,11 +20,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-func TestMain(m *testing.M) {
-	Init()
-	os.Exit(m.Run())
-}
-
 // box is a root over one layer with busybox in it.
 type box struct {
 	t    testing.TB
