@@ -122,7 +122,8 @@ func (e *exporter) pack(ctx context.Context) (*image.Image, error) {
 
 func (e *exporter) packLayer(ctx context.Context, id oci.Digest) (image.Packed, error) {
 	if l, ok := e.images.from(id); ok {
-		return image.PackBase(ctx, e.Store, l.img, l.n, image.PackOptions{})
+		packed, err := image.PackBase(ctx, e.Store, l.img, l.n, image.PackOptions{})
+		return packed, e.baseFailure(l.img, err)
 	}
 	l, err := e.Store.Layer(id)
 	if err != nil {

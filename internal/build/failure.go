@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 	"stagecraft/internal/dockerfile"
 	"stagecraft/internal/graph"
+	"stagecraft/internal/image"
 	"stagecraft/internal/sandbox"
 	"stagecraft/internal/solve"
 	"stagecraft/internal/tree"
@@ -99,16 +100,40 @@ func (s *session) stepFailure(ctx context.Context, err error) error {
 		return AsFailure(err)
 	}
 	v := step.Vertex
-	f := &Failure{Kind: FailedStep, Where: strings.TrimSpace(v.Pos.String() + " " + shortText(v.Text)), Err: step.Err}
+	f := &Failure{Kind: FailedStep, Where: where(v), Err: step.Err}
 	var inner *Failure
 	if errors.As(step.Err, &inner) {
 		f.Kind, f.Err, f.Hint = inner.Kind, inner.Err, inner.Hint
+		if inner.Where != "" {
+			f.Where = inner.Where
+		}
 		return f
 	}
 	f.sort(step.Err)
 	var exit *ExitError
 	if f.Hint == "" && errors.As(step.Err, &exit) {
 		f.Hint = exitHint(exit)
+	}
+	return f
+}
+
+// where names the instruction that a vertex came from.
+func where(v *graph.Vertex) string {
+	return strings.TrimSpace(v.Pos.String() + " " + shortText(v.Text))
+}
+
+// baseFailure says by which FROM a build came to an image whose layers cannot
+// be had. Other errors, of the store say, are not of the image, and stay.
+func (s *session) baseFailure(img *image.Image, err error) error {
+	var f *Failure
+	if err == nil || img == nil || !errors.As(AsFailure(err), &f) || f.Kind != NoImage {
+		return err
+	}
+	for _, v := range s.plan.Graph.Vertices {
+		if op, ok := v.Op.(*graph.Image); ok && op.Digest == img.Digest {
+			f.Where = where(v)
+			break
+		}
 	}
 	return f
 }
@@ -144,6 +169,10 @@ func (r *runner) explainMissing(m *tree.MissingError, a *graph.Copy, src *value)
 func (s *session) outputFailure(ctx context.Context, o Output, err error) error {
 	if ctx.Err() != nil {
 		return &Failure{Kind: Interrupted, Err: errors.New("interrupted"), Hint: "run it again: finished steps are kept"}
+	}
+	var inner *Failure
+	if errors.As(err, &inner) && inner.Where != "" {
+		return inner
 	}
 	f := &Failure{Kind: BadStorage, Where: fmt.Sprintf("output type=%s,dest=%s", o.Type, o.Dest), Err: err,
 		Hint: "give a dest whose directory exists and can be written to"}

@@ -96,14 +96,15 @@ func (im *images) from(id oci.Digest) (layerOf, bool) {
 	return l, ok
 }
 
-// ensure pulls and unpacks what the store lacks of a root's base image.
-func (im *images) ensure(ctx context.Context, store *cache.Store, stack *snapshot.Stack, report *reporter) error {
+// ensure pulls and unpacks what the store lacks of a root's base image, and
+// returns that image, nil where nothing is lacking.
+func (im *images) ensure(ctx context.Context, store *cache.Store, stack *snapshot.Stack, report *reporter) (*image.Image, error) {
 	var img *image.Image
 	for _, id := range stack.Layers() {
 		if _, err := store.Layer(id); err == nil {
 			continue
 		} else if !errors.Is(err, cache.ErrNotFound) {
-			return err
+			return nil, err
 		}
 		if l, ok := im.from(id); ok {
 			img = l.img
@@ -111,20 +112,20 @@ func (im *images) ensure(ctx context.Context, store *cache.Store, stack *snapsho
 		}
 	}
 	if img == nil {
-		return nil
+		return nil, nil
 	}
 	unlock, err := store.Lock(ctx, "pull "+img.Digest.String())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer unlock()
 	if im.present(store, img) {
-		return nil
+		return nil, nil
 	}
 	done := report.task(fmt.Sprintf("pull and unpack %s@%s", img.Ref, img.Digest))
 	_, err = image.EnsureLayers(ctx, store, img)
 	done(err)
-	return err
+	return img, err
 }
 
 // present reports whether all layers of an image are unpacked.

@@ -179,8 +179,8 @@ func (r *runner) Run(ctx context.Context, v *graph.Vertex, key cache.Key, in []*
 
 // layers returns the unpacked layers of a root, pulling what is missing.
 func (s *session) layers(ctx context.Context, stack *snapshot.Stack) ([]*cache.Layer, error) {
-	if err := s.images.ensure(ctx, s.Store, stack, s.report); err != nil {
-		return nil, err
+	if img, err := s.images.ensure(ctx, s.Store, stack, s.report); err != nil {
+		return nil, s.baseFailure(img, err)
 	}
 	ids := stack.Layers()
 	layers := make([]*cache.Layer, len(ids))

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"archive/tar"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -149,16 +150,14 @@ func (r *layerReader) read(store *cache.Store, use func(io.Reader) error) error 
 	want := r.img.Config.RootFS.DiffIDs[r.n]
 	dec, err := decompress(r)
 	if err != nil {
-		return r.damaged(r, err)
+		r.tarErr = err
+		return r.unusable(r, err)
 	}
 	tar := &hashingReader{r: dec, hash: sha256.New(), err: &r.tarErr}
 	err = use(tar)
 	dec.close() // before the rest is read: the decompressor reads ahead
 	if err != nil {
-		if r.keepErr != nil || r.tarErr == nil {
-			return fmt.Errorf("unpack %s: %w", r.img.layerName(r.n), err)
-		}
-		return r.damaged(dec.blob, r.tarErr)
+		return r.unusable(dec.blob, err)
 	}
 	// The decompressor may have stopped before the end, where the digest is
 	// known.
@@ -182,16 +181,28 @@ func (r *layerReader) read(store *cache.Store, use func(io.Reader) error) error 
 	})
 }
 
-// damaged finds out why a blob could not be decompressed: whether its bytes are
-// wrong, which shows at their end, or were made wrong.
-func (r *layerReader) damaged(rest io.Reader, err error) error {
-	if r.keepErr != nil {
-		return fmt.Errorf("unpack %s: %w", r.img.layerName(r.n), r.keepErr)
+// unusable finds out why a blob could not be used. Where its bytes are wrong,
+// which shows at their end, all else follows from that.
+func (r *layerReader) unusable(rest io.Reader, err error) error {
+	name := r.img.layerName(r.n)
+	malformed := errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF)
+	var hostile *tree.HostileError
+	switch {
+	case r.keepErr != nil:
+		return fmt.Errorf("unpack %s: %w", name, r.keepErr)
+	case r.tarErr == nil && !malformed && !errors.As(err, &hostile):
+		return fmt.Errorf("unpack %s: %w", name, err) // the bytes are not to blame
 	}
 	if _, restErr := io.Copy(io.Discard, rest); restErr != nil {
 		return restErr
 	}
-	return &CorruptError{r.img.layerName(r.n), "cannot be decompressed: " + err.Error()}
+	switch {
+	case hostile != nil:
+		return fmt.Errorf("unpack %s: %w", name, err)
+	case r.tarErr != nil:
+		return &CorruptError{name, "cannot be decompressed: " + r.tarErr.Error()}
+	}
+	return &CorruptError{name, "is no tar archive: " + err.Error()}
 }
 
 // hashingReader hashes and counts what it passes on, and notes an error in err.
