@@ -38,10 +38,6 @@ fuzz: ## every fuzz target for FUZZTIME each
 	  done || exit 1; \
 	done
 
-.PHONY: bench
-bench: setup-test build ## stagecraft against other builders, as ratios
-	go run ./hack/bench
-
 .PHONY: bases
 bases: setup-demo build ## base images out of the distribution's packages, into the local store
 	go run ./hack/bases

@@ -46,17 +46,44 @@ func openSources(ctx context.Context, mode string) (*sources, error) {
 	return s, nil
 }
 
-// origin is where one base image comes from.
+// origin is where one base image comes from: a registry if nothing else is said.
 type origin struct {
-	flags []string // of stagecraft build
-	own   bool     // hack/bases makes it
-	text  string   // for people
+	name   string // full name of the base image
+	layout string // address in an OCI layout, "" if it comes from none
+	own    bool   // hack/bases makes it
+}
+
+func (o origin) String() string {
+	switch {
+	case o.layout != "":
+		return o.layout
+	case o.own:
+		return "made here"
+	}
+	return "registry " + registryOf(o.name)
+}
+
+// flags are those of stagecraft build that make it take its base images from
+// where origins say.
+func flags(origins []origin) []string {
+	var flags []string
+	registries := true
+	for _, o := range origins {
+		registries = registries && o.layout == "" && !o.own
+		if o.layout != "" {
+			flags = append(flags, "--build-context", o.name+"="+o.layout)
+		}
+	}
+	if registries { // not a stand-in that was made when they were out of reach
+		flags = append(flags, "--pull")
+	}
+	return flags
 }
 
 // find returns where a base image comes from, or why it cannot be had.
 func (s *sources) find(ctx context.Context, name string) (origin, error) {
 	if address, ok := s.layout[name]; ok {
-		return origin{flags: []string{"--build-context", name + "=" + address}, text: s.mode}, nil
+		return origin{name: name, layout: address}, nil
 	}
 	host := registryOf(name)
 	if s.mode != fromOwn {
@@ -66,11 +93,11 @@ func (s *sources) find(ctx context.Context, name string) (origin, error) {
 			s.why[host] = err
 		}
 		if err == nil || s.mode == fromRegistry {
-			return origin{flags: []string{"--pull"}, text: "registry " + host}, err
+			return origin{name: name}, err
 		}
 	}
 	if slices.Contains(s.own, name) {
-		return origin{own: true, text: "made here"}, nil
+		return origin{name: name, own: true}, nil
 	}
 	if err := s.why[host]; err != nil {
 		return origin{}, fmt.Errorf("%w, and no stand-in is made here", err)

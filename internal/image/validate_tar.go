@@ -17,6 +17,8 @@ import (
 //
 // https://github.com/opencontainers/image-spec/blob/main/layer.md
 func validateTar(r io.Reader) error {
+	end := &tailReader{r: r}
+	r = end
 	v := tarValidator{kinds: map[string]byte{}, parents: map[string]bool{}}
 	tr := tar.NewReader(r)
 	for {
@@ -39,12 +41,34 @@ func validateTar(r io.Reader) error {
 			return errors.New("there are bytes after the end mark")
 		}
 		if err == io.EOF {
-			return nil
+			break
 		}
 		if err != nil {
 			return err
 		}
 	}
+	if !bytes.Equal(end.tail, zeros[:endMark]) {
+		return errors.New("there is no end mark")
+	}
+	return nil
+}
+
+// endMark is the length in bytes of the two zero blocks that end a tar.
+const endMark = 1024
+
+// tailReader remembers the last endMark bytes that it passed on.
+type tailReader struct {
+	r    io.Reader
+	tail []byte
+}
+
+func (t *tailReader) Read(p []byte) (int, error) {
+	n, err := t.r.Read(p)
+	t.tail = append(t.tail, p[max(0, n-endMark):n]...)
+	if extra := len(t.tail) - endMark; extra > 0 {
+		t.tail = append(t.tail[:0], t.tail[extra:]...)
+	}
+	return n, err
 }
 
 type tarValidator struct {

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -105,14 +107,14 @@ func (i *ImageInfo) WriteText(out io.Writer) error {
 	for _, e := range i.Config.Env {
 		line("Env", e)
 	}
-	for port := range i.Config.ExposedPorts {
+	for _, port := range slices.Sorted(maps.Keys(i.Config.ExposedPorts)) {
 		line("Port", port)
 	}
-	for volume := range i.Config.Volumes {
+	for _, volume := range slices.Sorted(maps.Keys(i.Config.Volumes)) {
 		line("Volume", volume)
 	}
-	for k, v := range i.Config.Labels {
-		line("Label", k+"="+v)
+	for _, name := range slices.Sorted(maps.Keys(i.Config.Labels)) {
+		line("Label", name+"="+i.Config.Labels[name])
 	}
 	fmt.Fprintln(w, "\nSIZE\tFILES\tLAYER")
 	for _, l := range i.Layers {

@@ -5,23 +5,28 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // Rootfs is the root of a process: an overlay that is mounted inside the
 // process's own mount namespace.
 type Rootfs struct {
-	Lower []string // topmost first; may be empty
-	Upper string   // takes what is written
-	Work  string   // overlayfs's own, empty, on the file system of Upper
+	Lower    []string // topmost first; may be empty
+	Upper    string   // takes what is written
+	Work     string   // on the file system of Upper; what the run leaves there is the caller's to remove
+	ReadOnly bool     // the process cannot write to Upper
 }
 
 // Container is a process and what surrounds it. Of the spec these parts count:
-// Process (Args, Env, Cwd, User, Capabilities.Bounding, Rlimits,
-// NoNewPrivileges), Hostname, Mounts, and of Linux a network namespace,
-// MaskedPaths, ReadonlyPaths and Seccomp.
+// Process (Args, Env, Cwd, User, Capabilities, Rlimits, NoNewPrivileges),
+// Hostname, Mounts, and of Linux MaskedPaths, ReadonlyPaths, Seccomp and a
+// network namespace: listed, the process gets a new one with only a loopback
+// interface; not listed, it has the host's. Namespaces that are joined by a
+// path are refused. A seccomp profile must not change once it was used.
 //
 // Process.User.Username, when set, is "user[:group]" by name or number and is
 // looked up in the root's own /etc/passwd and /etc/group. HOME is set from
@@ -33,6 +38,10 @@ type Container struct {
 
 // IO is what a process reads and writes. A nil Stdin is empty, a nil Stdout or
 // Stderr drops what is written. An *os.File is handed to the process itself.
+//
+// With a terminal among them the process stays in the terminal's session and
+// foreground, so keys like ^C reach it. Else it gets a session of its own: it
+// cannot open the builder's terminal.
 type IO struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
@@ -57,26 +66,34 @@ func (s Status) String() string {
 type ExecError struct {
 	Command string
 	Errno   syscall.Errno
+	Exists  bool // the file is there, executable, and the kernel refused it
 }
 
 func (e *ExecError) Error() string {
-	if e.Errno == syscall.ENOENT {
-		return fmt.Sprintf("%s: not found in the image", e.Command)
+	var why string
+	switch {
+	case e.Errno == unix.ENOENT && e.Exists:
+		why = "the file is there, its interpreter or dynamic loader is not"
+	case e.Errno == unix.ENOENT && !strings.Contains(e.Command, "/"):
+		why = "executable file not found in $PATH"
+	default:
+		why = e.Errno.Error()
 	}
-	return fmt.Sprintf("%s: %v", e.Command, e.Errno)
+	return fmt.Sprintf("exec %q: %s", e.Command, why)
 }
 
 // Code is the exit code that shells and docker give for it: 127 for a command
 // that is not there, else 126.
 func (e *ExecError) Code() int {
-	if e.Errno == syscall.ENOENT {
+	if e.Errno == unix.ENOENT {
 		return 127
 	}
 	return 126
 }
 
 // Driver runs containers. When ctx ends, the process and all it started are
-// killed and Run returns ctx's cause.
+// killed and Run returns ctx's cause. A command that cannot be started is an
+// *ExecError; any other error means that the sandbox could not be set up.
 type Driver interface {
 	Run(ctx context.Context, c *Container, io IO) (Status, error)
 }

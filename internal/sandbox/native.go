@@ -8,284 +8,222 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
-// Native runs containers by means of the kernel alone. The zero value is ready
-// to use. The program's main must call [Init] first.
+// Native runs containers by means of the kernel alone (Linux 5.12 or newer).
+// The zero value is ready to use, by several goroutines at once. The program's
+// main must call [Init] first.
 type Native struct {
 	filters sync.Map // of seccomp profiles, compiled: *specs.LinuxSeccomp -> []byte
+
+	openSelf sync.Once
+	self     *os.File // this program, see openReadonly; lives as long as the driver
+	selfErr  error
 }
 
-// initConfig is what the inner half is told, as JSON on initConfigFD.
-type initConfig struct {
-	Rootfs Rootfs
-	Root   string // empty directory to mount the root on
-	Stub   string // lowest layer: what mounts need and the image may lack
-	Spec   *specs.Spec
-	Filter []byte // compiled seccomp profile
-	NewNet bool
-}
-
-// initReport is what the inner half answers, as JSON lines on initReportFD. The
-// descriptor closes without a failure when the command has been started.
-type initReport struct {
-	Made    []string      // mount targets that had to be made in the image's root
-	Failure string        `json:",omitempty"`
-	Command string        `json:",omitempty"` // with Errno: the command that could not be started
-	Errno   syscall.Errno `json:",omitempty"`
-}
-
-// The inner half's descriptors, and its name in argv[0].
-const (
-	initConfigFD = 3
-	initReportFD = 4
-	initName     = "stagecraft-sandbox"
-)
+var _ Driver = (*Native)(nil)
 
 // Run runs the container's process to its end.
 func (n *Native) Run(ctx context.Context, c *Container, streams IO) (Status, error) {
 	if err := context.Cause(ctx); err != nil {
 		return Status{}, err
 	}
-	config, err := n.configure(c)
+	n.openSelf.Do(func() { n.self, n.selfErr = openReadonly("/proc/self/exe") })
+	if n.selfErr != nil {
+		return Status{}, fmt.Errorf("sandbox: %w", n.selfErr)
+	}
+	s, err := n.newSetup(c)
 	if err != nil {
 		return Status{}, fmt.Errorf("sandbox: %w", err)
 	}
-	defer config.cleanUp()
-	if err := config.makeStubs(); err != nil {
-		return Status{}, fmt.Errorf("sandbox: %w", err)
+	if streams.hasTerminal() {
+		filter, err := n.filter(terminalProfile)
+		if err != nil {
+			return Status{}, fmt.Errorf("sandbox: %w", err)
+		}
+		s.Filters = append(s.Filters, filter)
 	}
-
-	type outcome struct {
-		status Status
-		err    error
-	}
-	done := make(chan outcome, 1)
-	go func() {
-		// PR_SET_PDEATHSIG looks at the thread that started the child: it has
-		// to live as long as the child does.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		status, err := config.runChild(ctx, streams)
-		done <- outcome{status, err}
-	}()
-	o := <-done
-	if cause := context.Cause(ctx); cause != nil {
+	status, err := n.runThread(ctx, s, streams)
+	// A process that ended by itself just before ctx did has its own result.
+	if cause := context.Cause(ctx); cause != nil && (err != nil || status.Signal == syscall.SIGKILL) {
 		return Status{}, cause
 	}
-	return o.status, o.err
+	var exec *ExecError
+	if err != nil && !errors.As(err, &exec) {
+		err = fmt.Errorf("sandbox: %w", err)
+	}
+	return status, err
 }
 
-func (n *Native) configure(c *Container) (*initConfig, error) {
-	p := c.Spec.Process
-	if p == nil || len(p.Args) == 0 {
-		return nil, errors.New("no command to run")
-	}
-	config := &initConfig{Rootfs: c.Rootfs}
-	spec := *c.Spec
-	if spec.Linux != nil {
-		linux := *spec.Linux
-		filter, err := n.filter(linux.Seccomp)
-		if err != nil {
-			return nil, err
-		}
-		for _, ns := range linux.Namespaces {
-			if ns.Type == specs.NetworkNamespace && ns.Path == "" {
-				config.NewNet = true
-			}
-		}
-		config.Filter, linux.Seccomp = filter, nil
-		spec.Linux = &linux
-	}
-	config.Spec = &spec
-	dir := filepath.Dir(c.Rootfs.Upper)
-	config.Root = filepath.Join(dir, "root")
-	config.Stub = filepath.Join(dir, "stub")
-	return config, nil
+// runThread runs the process from a thread that lives as long as the process
+// does: its death signal is sent when the thread ends that started it.
+func (n *Native) runThread(ctx context.Context, s *setup, streams IO) (Status, error) {
+	var (
+		status Status
+		err    error
+		done   = make(chan struct{})
+	)
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		status, err = n.run(ctx, s, streams)
+	}()
+	<-done
+	return status, err
 }
 
-func (n *Native) filter(profile *specs.LinuxSeccomp) ([]byte, error) {
-	if f, ok := n.filters.Load(profile); ok {
-		return f.([]byte), nil
-	}
-	f, err := compileSeccomp(profile)
-	if err == nil {
-		n.filters.Store(profile, f)
-	}
-	return f, err
-}
-
-// makeStubs makes the lowest layer: an empty directory or file for everything
-// that will be mounted. Where the image has the path, that hides the stub.
-func (c *initConfig) makeStubs() error {
-	if err := os.Mkdir(c.Root, 0o755); err != nil {
-		return err
-	}
-	if err := os.Mkdir(c.Stub, 0o755); err != nil {
-		return err
-	}
-	for _, m := range c.Spec.Mounts {
-		if strings.HasPrefix(m.Destination, "/dev/") {
-			continue // made on the tmpfs that is /dev
-		}
-		dest := filepath.Join(c.Stub, filepath.Clean("/"+m.Destination))
-		if err := makeTarget(dest, m); err != nil {
-			return fmt.Errorf("mount point %s: %w", m.Destination, err)
-		}
-	}
-	return nil
-}
-
-// makeTarget makes what m can be mounted on: a file for a file, else a directory.
-func makeTarget(path string, m specs.Mount) error {
-	if m.Type == "bind" {
-		info, err := os.Stat(m.Source)
-		if err != nil {
-			return err
-		}
-		if !info.IsDir() {
-			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-				return err
-			}
-			return os.WriteFile(path, nil, 0o644)
-		}
-	}
-	return os.MkdirAll(path, 0o755)
-}
-
-func (c *initConfig) cleanUp() {
-	os.RemoveAll(c.Stub)
-	os.Remove(c.Root)
-}
-
-// runChild starts the inner half, which becomes the command, and waits.
-func (c *initConfig) runChild(ctx context.Context, streams IO) (Status, error) {
-	configR, configW, err := os.Pipe()
+func (n *Native) run(ctx context.Context, s *setup, streams IO) (Status, error) {
+	input, err := s.file()
 	if err != nil {
-		return Status{}, fmt.Errorf("sandbox: %w", err)
+		return Status{}, err
 	}
-	defer configW.Close()
-	reportR, reportW, err := os.Pipe()
+	defer input.Close()
+	reports, answer, err := os.Pipe()
 	if err != nil {
-		configR.Close()
-		return Status{}, fmt.Errorf("sandbox: %w", err)
+		return Status{}, err
 	}
-	defer reportR.Close()
+	defer reports.Close()
+	defer answer.Close()
+	stdin, err := openStdin(streams.Stdin)
+	if err != nil {
+		return Status{}, err
+	}
+	defer stdin.stop()
 
-	flags := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS)
-	if c.NewNet {
-		flags |= unix.CLONE_NEWNET
-	}
-	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd := exec.CommandContext(ctx, fmt.Sprintf("/proc/self/fd/%d", selfFD))
 	cmd.Args = []string{initName}
-	cmd.Env = []string{"GOMAXPROCS=1", "GOGC=off"}
+	cmd.Env = initEnv
 	cmd.Dir = "/"
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = streams.Stdin, streams.Stdout, streams.Stderr
-	cmd.ExtraFiles = []*os.File{configR, reportW}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL}
+	cmd.Stdout, cmd.Stderr = streams.Stdout, streams.Stderr
+	if stdin.child != nil {
+		cmd.Stdin = stdin.child
+	}
+	cmd.ExtraFiles = []*os.File{input, answer, n.self} // setupFD and so on
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: s.cloneFlags,
+		Pdeathsig:  syscall.SIGKILL,
+		Setsid:     !streams.hasTerminal(),
+	}
 	// A descriptor that was handed to someone outside, over a socket of the
 	// host say, must not keep the builder waiting for its end.
 	cmd.WaitDelay = 2 * time.Second
-	err = cmd.Start()
-	configR.Close()
-	reportW.Close()
-	if err != nil {
-		return Status{}, fmt.Errorf("sandbox: start in new namespaces: %w", err)
+	if err := cmd.Start(); err != nil {
+		return Status{}, fmt.Errorf("start in new namespaces: %w", err)
 	}
-
+	answer.Close()
+	stdin.start()
 	stop := make(chan struct{})
-	var helpers sync.WaitGroup
-	helpers.Go(func() {
-		// An error shows in the report: the child gets no whole value.
-		json.NewEncoder(configW).Encode(c) //nolint:errcheck
-		configW.Close()
-	})
-	helpers.Go(func() { forward(cmd.Process, streams.Signals, stop) })
-	reports, readErr := readReports(reportR)
+	var forwarder sync.WaitGroup
+	forwarder.Go(func() { forward(cmd.Process, streams.Signals, stop) })
+	started := readReports(reports)
 	waitErr := cmd.Wait()
 	close(stop)
-	helpers.Wait()
-
-	c.removeMade(reports)
-	for _, r := range reports {
-		switch {
-		case r.Command != "":
-			return Status{}, &ExecError{Command: r.Command, Errno: r.Errno}
-		case r.Failure != "":
-			return Status{}, fmt.Errorf("sandbox: %s", r.Failure)
-		}
+	forwarder.Wait()
+	if err := s.removeTraces(started.Made); err != nil {
+		return Status{}, err
 	}
-	if readErr != nil {
-		return Status{}, fmt.Errorf("sandbox: %w", readErr)
+	if err := started.err(); err != nil {
+		return Status{}, err
 	}
 	return statusOf(cmd.ProcessState, waitErr)
 }
 
+// initEnv is the environment of the inner half, none of which the command sees:
+// it is short-lived and has no use for threads, collections or a second look at
+// its limits.
+var initEnv = []string{"GOMAXPROCS=1", "GOGC=off", "GODEBUG=containermaxprocs=0,updatemaxprocs=0,asyncpreemptoff=1"}
+
+// file is the setup in a file without a name, from its start.
+func (s *setup) file() (*os.File, error) {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.MemfdCreate("setup", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("memory file: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "setup")
+	if _, err := f.WriteAt(b, 0); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("memory file: %w", err)
+	}
+	return f, nil
+}
+
+// readReports reads what the inner half says until it becomes the command or
+// ends, and makes one of it. What cannot be read is a failure too.
+func readReports(r io.Reader) report {
+	var all report
+	for dec := json.NewDecoder(io.LimitReader(r, 1<<20)); ; {
+		var one report
+		switch err := dec.Decode(&one); {
+		case errors.Is(err, io.EOF):
+			return all
+		case err != nil:
+			all.Failure = "report of the process: " + err.Error()
+			return all
+		}
+		all.Made = append(all.Made, one.Made...)
+		all.Failure += one.Failure
+		if one.Exec != nil {
+			all.Exec = one.Exec
+		}
+	}
+}
+
+func (r report) err() error {
+	switch {
+	case r.Exec != nil:
+		return r.Exec
+	case r.Failure != "":
+		return errors.New(r.Failure)
+	}
+	return nil
+}
+
 func statusOf(state *os.ProcessState, waitErr error) (Status, error) {
+	if state == nil {
+		return Status{}, fmt.Errorf("wait: %w", waitErr)
+	}
 	ws, ok := state.Sys().(syscall.WaitStatus)
 	if !ok {
-		return Status{}, fmt.Errorf("sandbox: wait: %w", waitErr)
+		return Status{}, fmt.Errorf("wait: %w", waitErr)
 	}
 	if ws.Signaled() {
 		return Status{Signal: ws.Signal()}, nil
 	}
 	var exit *exec.ExitError
-	if waitErr != nil && !errors.As(waitErr, &exit) && !errors.Is(waitErr, exec.ErrWaitDelay) {
-		return Status{}, fmt.Errorf("sandbox: output: %w", waitErr)
+	if waitErr != nil && !errors.As(waitErr, &exit) && !errors.Is(waitErr, exec.ErrWaitDelay) && !isContextError(waitErr) {
+		return Status{}, fmt.Errorf("output: %w", waitErr)
 	}
 	return Status{Code: ws.ExitStatus()}, nil
 }
 
-func readReports(r io.Reader) ([]initReport, error) {
-	var reports []initReport
-	dec := json.NewDecoder(r)
-	for {
-		var report initReport
-		switch err := dec.Decode(&report); {
-		case errors.Is(err, io.EOF):
-			return reports, nil
-		case err != nil:
-			return reports, fmt.Errorf("report of the process: %w", err)
-		}
-		reports = append(reports, report)
-	}
+// isContextError tells that the process ended by itself while ctx did.
+func isContextError(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // forward passes signals on until stop.
 func forward(p *os.Process, signals <-chan os.Signal, stop <-chan struct{}) {
 	for {
 		select {
-		case s := <-signals:
+		case s, ok := <-signals:
+			if !ok {
+				signals = nil
+				continue
+			}
 			p.Signal(s) //nolint:errcheck // it may just have ended
 		case <-stop:
 			return
-		}
-	}
-}
-
-// removeMade removes the mount targets that had to be made in the image's own
-// root, last first, where the process left them as they were: empty.
-func (c *initConfig) removeMade(reports []initReport) {
-	root, err := os.OpenRoot(c.Rootfs.Upper)
-	if err != nil {
-		return // there is nothing left that a trace could be in
-	}
-	defer root.Close()
-	for _, r := range reports {
-		for i := len(r.Made) - 1; i >= 0; i-- {
-			info, err := root.Lstat(r.Made[i])
-			if err == nil && (info.IsDir() || info.Mode().IsRegular() && info.Size() == 0) {
-				root.Remove(r.Made[i]) //nolint:errcheck // a directory that is in use now stays
-			}
 		}
 	}
 }

@@ -20,11 +20,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-func TestMain(m *testing.M) {
-	Init()
-	os.Exit(m.Run())
-}
-
 // box is a root over one layer with busybox in it.
 type box struct {
 	t    testing.TB
@@ -187,8 +182,8 @@ func TestMountPointsLeaveNoTrace(t *testing.T) {
 	if got := b.run("cat /etc/resolv.conf"); got != "nameserver 192.0.2.1\n" {
 		t.Errorf("resolv.conf behind a dangling link: %q", got)
 	}
-	if d := cmp.Diff([]string{"run"}, b.written()); d != "" {
-		t.Errorf("written: %s", d)
+	if w := b.written(); len(w) != 0 {
+		t.Errorf("written: %v, want nothing", w)
 	}
 }
 
@@ -461,6 +456,11 @@ func processes(args ...string) []string {
 // What a RUN step costs beyond the command itself.
 func BenchmarkTrue(b *testing.B) {
 	box := newBox(b)
+	for _, dir := range []string{"proc", "dev", "sys", "etc"} { // as images have them
+		if err := os.Mkdir(filepath.Join(box.layer(), dir), 0o755); err != nil {
+			b.Fatal(err)
+		}
+	}
 	box.spec.Process.Args = []string{"true"}
 	native := new(Native)
 	for b.Loop() {

@@ -1,106 +1,234 @@
 package sandbox
 
 import (
-	"bytes"
-	"encoding/binary"
 	"fmt"
-	"strings"
+	"runtime"
+	"slices"
 
-	seccompbpf "github.com/elastic/go-seccomp-bpf"
 	"github.com/elastic/go-seccomp-bpf/arch"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
-// compileSeccomp turns a profile into the bytes of a BPF program, an array of
-// struct sock_filter. Calls of other architectures than this program's get the
-// default action, so 32-bit programs do not run; names that this architecture
-// does not have are left out, as libseccomp does.
-func compileSeccomp(profile *specs.LinuxSeccomp) ([]byte, error) {
+// A profile is compiled by the builder, once, and the sandbox's process only
+// loads the result. The program tells architectures apart first, then finds the
+// system call by binary search, and only then looks at arguments.
+
+// x32Bit marks the calls of the x32 ABI, which shares its architecture value
+// with x86-64.
+const x32Bit = 0x40000000
+
+// seccompArches are the architectures that a builder of the key's GOARCH can
+// run: the kernel's value for each and its call numbers. All are little-endian,
+// which bpf.go relies on.
+var seccompArches = map[string][]seccompArch{
+	"amd64": {{specs.ArchX86_64, unix.AUDIT_ARCH_X86_64, "x86_64"}, {specs.ArchX32, unix.AUDIT_ARCH_X86_64, "x32"}, {specs.ArchX86, unix.AUDIT_ARCH_I386, "i386"}},
+	"arm64": {{specs.ArchAARCH64, unix.AUDIT_ARCH_AARCH64, "aarch64"}, {specs.ArchARM, unix.AUDIT_ARCH_ARM, "arm"}},
+}
+
+type seccompArch struct {
+	name  specs.Arch
+	audit uint32
+	table string
+}
+
+// seccompRule is what one entry of a profile says of one call.
+type seccompRule struct {
+	args   []specs.LinuxSeccompArg // all must hold
+	action uint32
+}
+
+// compileSeccomp makes the program of a profile; nil for no profile. Rules of a
+// call are tried in the profile's order, the first that matches decides. Three
+// habits are runc's and libseccomp's, so that profiles mean the same here:
+// names that an architecture lacks are skipped; several conditions on one
+// argument are alternatives; and a call that is newer than all that the profile
+// names gets ENOSYS, not EPERM, so that libraries fall back to older ones.
+// Calls of an architecture that the profile does not list kill the process.
+func compileSeccomp(profile *specs.LinuxSeccomp) ([]unix.SockFilter, error) {
 	if profile == nil {
 		return nil, nil
 	}
-	if profile.DefaultAction != specs.ActErrno {
-		return nil, fmt.Errorf("seccomp: default action %s is not known", profile.DefaultAction)
-	}
-	info, err := arch.GetInfo("")
+	fallback, err := seccompAction(profile.DefaultAction, profile.DefaultErrnoRet)
 	if err != nil {
-		return nil, fmt.Errorf("seccomp: %w", err)
+		return nil, fmt.Errorf("seccomp: default action: %w", err)
 	}
-	policy := seccompbpf.Policy{DefaultAction: seccompbpf.ActionErrno}
-	for _, call := range profile.Syscalls {
-		group, err := seccompGroup(call, info)
-		if err != nil {
-			return nil, fmt.Errorf("seccomp: %s: %w", strings.Join(call.Names, " "), err)
-		}
-		policy.Syscalls = append(policy.Syscalls, group)
+	known := seccompArches[runtime.GOARCH]
+	if len(known) == 0 {
+		return nil, fmt.Errorf("seccomp: no system call numbers for %s", runtime.GOARCH)
 	}
-	program, err := policy.Assemble()
-	if err != nil {
-		return nil, fmt.Errorf("seccomp: %w", err)
-	}
-	raw, err := bpf.Assemble(program)
-	if err != nil {
-		return nil, fmt.Errorf("seccomp: %w", err)
-	}
-	var b bytes.Buffer
-	for _, in := range raw {
-		if err := binary.Write(&b, binary.NativeEndian, unix.SockFilter{Code: in.Op, Jt: in.Jt, Jf: in.Jf, K: in.K}); err != nil {
-			return nil, fmt.Errorf("seccomp: %w", err)
-		}
-	}
-	return b.Bytes(), nil
-}
-
-// seccompOperations maps libseccomp's comparisons. "Masked equal" is there for
-// a right side of 0 only, which is what profiles use: none of the bits is set.
-var seccompOperations = map[specs.LinuxSeccompOperator]seccompbpf.Operation{
-	specs.OpEqualTo:      seccompbpf.Equal,
-	specs.OpNotEqual:     seccompbpf.NotEqual,
-	specs.OpLessThan:     seccompbpf.LessThan,
-	specs.OpLessEqual:    seccompbpf.LessOrEqual,
-	specs.OpGreaterThan:  seccompbpf.GreaterThan,
-	specs.OpGreaterEqual: seccompbpf.GreaterOrEqual,
-	specs.OpMaskedEqual:  seccompbpf.BitsNotSet,
-}
-
-func seccompGroup(call specs.LinuxSyscall, info *arch.Info) (seccompbpf.SyscallGroup, error) {
-	var group seccompbpf.SyscallGroup
-	switch call.Action {
-	case specs.ActAllow:
-		group.Action = seccompbpf.ActionAllow
-	case specs.ActErrno:
-		errno := uint(unix.EPERM)
-		if call.ErrnoRet != nil {
-			errno = *call.ErrnoRet
-		}
-		group.Action = seccompbpf.Action(unix.SECCOMP_RET_ERRNO | uint32(errno)&unix.SECCOMP_RET_DATA)
-	default:
-		return group, fmt.Errorf("action %s is not known", call.Action)
-	}
-	var conditions seccompbpf.ArgumentConditions
-	for _, arg := range call.Args {
-		operation, ok := seccompOperations[arg.Op]
-		if !ok || arg.Op == specs.OpMaskedEqual && arg.ValueTwo != 0 {
-			return group, fmt.Errorf("condition %s %d is not known", arg.Op, arg.ValueTwo)
-		}
-		conditions = append(conditions, seccompbpf.Condition{
-			Argument: uint32(arg.Index), Operation: operation, Value: arg.Value,
-		})
-	}
-	seen := map[string]bool{}
-	for _, name := range call.Names {
-		if _, known := info.SyscallNames[name]; !known || seen[name] {
+	searches := map[uint32]bpfProgram{}
+	for _, a := range known {
+		if a != known[0] && !slices.Contains(profile.Architectures, a.name) {
 			continue
 		}
-		seen[name] = true
-		if len(conditions) == 0 {
-			group.Names = append(group.Names, name)
-		} else {
-			group.NamesWithCondtions = append(group.NamesWithCondtions,
-				seccompbpf.NameWithConditions{Name: name, Conditions: conditions})
+		calls, err := seccompCalls(profile, a)
+		if err != nil {
+			return nil, fmt.Errorf("seccomp: %w", err)
+		}
+		search := searchCalls(calls, fallback)
+		if a.name == specs.ArchX32 {
+			// known lists x86-64, which it shares the value with, before it.
+			search = ifAtLeast(x32Bit, search, searches[a.audit])
+		} else if a.name == specs.ArchX86_64 && !slices.Contains(profile.Architectures, specs.ArchX32) {
+			search = ifAtLeast(x32Bit, ret(unix.SECCOMP_RET_KILL_PROCESS), search)
+		}
+		searches[a.audit] = search
+	}
+	program := ret(unix.SECCOMP_RET_KILL_PROCESS)
+	for _, a := range known {
+		if search, ok := searches[a.audit]; ok {
+			program = ifEqual(a.audit, join(load(dataNumber), search), program)
+			delete(searches, a.audit)
 		}
 	}
-	return group, nil
+	program = join(load(dataArch), program)
+	if len(program) > unix.BPF_MAXINSNS {
+		return nil, fmt.Errorf("seccomp: the program has %d instructions, the kernel takes %d", len(program), unix.BPF_MAXINSNS)
+	}
+	return program, nil
+}
+
+// seccompCalls collects the rules by call number.
+func seccompCalls(profile *specs.LinuxSeccomp, a seccompArch) (map[uint32][]seccompRule, error) {
+	info, err := arch.GetInfo(a.table)
+	if err != nil {
+		return nil, err
+	}
+	calls := map[uint32][]seccompRule{}
+	for _, entry := range profile.Syscalls {
+		action, err := seccompAction(entry.Action, entry.ErrnoRet)
+		if err != nil {
+			return nil, fmt.Errorf("%v: %w", entry.Names, err)
+		}
+		alternatives, err := argumentSets(entry.Args)
+		if err != nil {
+			return nil, fmt.Errorf("%v: %w", entry.Names, err)
+		}
+		for _, name := range entry.Names {
+			number, ok := info.SyscallNames[name]
+			if !ok {
+				continue
+			}
+			n := uint32(number | info.SeccompMask)
+			for _, args := range alternatives {
+				calls[n] = append(calls[n], seccompRule{args, action})
+			}
+		}
+	}
+	return calls, nil
+}
+
+// argumentSets are the alternatives that an entry's conditions stand for.
+func argumentSets(args []specs.LinuxSeccompArg) ([][]specs.LinuxSeccompArg, error) {
+	var count [6]int
+	repeated := false
+	for _, a := range args {
+		if a.Index >= uint(len(count)) {
+			return nil, fmt.Errorf("argument %d: calls have %d", a.Index, len(count))
+		}
+		if _, err := condition(a); err != nil {
+			return nil, err
+		}
+		count[a.Index]++
+		repeated = repeated || count[a.Index] > 1
+	}
+	if !repeated {
+		return [][]specs.LinuxSeccompArg{args}, nil
+	}
+	var sets [][]specs.LinuxSeccompArg
+	for i := range args {
+		sets = append(sets, args[i:i+1])
+	}
+	return sets, nil
+}
+
+// seccompAction is the value that a program returns for an action.
+func seccompAction(action specs.LinuxSeccompAction, errno *uint) (uint32, error) {
+	switch action {
+	case specs.ActAllow:
+		return unix.SECCOMP_RET_ALLOW, nil
+	case specs.ActLog:
+		return unix.SECCOMP_RET_LOG, nil
+	case specs.ActTrap:
+		return unix.SECCOMP_RET_TRAP, nil
+	case specs.ActKill, specs.ActKillThread:
+		return unix.SECCOMP_RET_KILL_THREAD, nil
+	case specs.ActKillProcess:
+		return unix.SECCOMP_RET_KILL_PROCESS, nil
+	case specs.ActErrno:
+		value := uint(unix.EPERM)
+		if errno != nil {
+			value = *errno
+		}
+		if value > 4095 { // MAX_ERRNO of the kernel
+			return 0, fmt.Errorf("errno %d: not an error number", value)
+		}
+		return unix.SECCOMP_RET_ERRNO | uint32(value), nil
+	}
+	return 0, fmt.Errorf("action %s: not supported", action)
+}
+
+// searchCalls looks the number in the accumulator up by halving.
+func searchCalls(calls map[uint32][]seccompRule, fallback uint32) bpfProgram {
+	numbers := make([]uint32, 0, len(calls))
+	for n := range calls {
+		numbers = append(numbers, n)
+	}
+	slices.Sort(numbers)
+
+	// ranges cover all numbers: each begins where the one before ends.
+	type span struct {
+		from uint32
+		code bpfProgram
+	}
+	ranges := []span{{0, ret(fallback)}}
+	add := func(from uint32, code bpfProgram) {
+		if !slices.Equal(ranges[len(ranges)-1].code, code) {
+			ranges = append(ranges, span{from, code})
+		}
+	}
+	for i, n := range numbers {
+		if i > 0 && numbers[i-1]+1 < n {
+			add(numbers[i-1]+1, ret(fallback))
+		}
+		add(n, ruleCode(calls[n], fallback))
+	}
+	if len(numbers) > 0 {
+		newer := fallback
+		if fallback == unix.SECCOMP_RET_ERRNO|uint32(unix.EPERM) {
+			newer = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
+		}
+		add(numbers[len(numbers)-1]+1, ret(newer))
+	}
+	var search func([]span) bpfProgram
+	search = func(s []span) bpfProgram {
+		if len(s) == 1 {
+			return s[0].code
+		}
+		mid := len(s) / 2
+		return ifAtLeast(s[mid].from, search(s[mid:]), search(s[:mid]))
+	}
+	return search(ranges)
+}
+
+// ruleCode tries the rules of one call.
+func ruleCode(rules []seccompRule, fallback uint32) bpfProgram {
+	code := ret(fallback)
+	for _, r := range slices.Backward(rules) {
+		test := ret(r.action)
+		for _, a := range slices.Backward(r.args) {
+			c, err := condition(a)
+			if err != nil {
+				return ret(unix.SECCOMP_RET_KILL_PROCESS) // argumentSets saw to it that there is none
+			}
+			test = c(test)
+		}
+		if len(r.args) == 0 {
+			code = test // what follows is never reached
+			continue
+		}
+		code = orElse(test, code)
+	}
+	return code
 }
