@@ -67,15 +67,14 @@ func (op *execOp) run(ctx context.Context, r *runner, v *graph.Vertex, in []*val
 	}
 	status, err := r.Sandbox.Run(ctx, &sandbox.Container{Rootfs: root.Rootfs(), Spec: spec},
 		sandbox.IO{Stdout: out, Stderr: out})
+	if err == nil && status != (sandbox.Status{}) {
+		err = &ExitError{Status: status}
+	}
+	if err != nil && r.Store.Full() {
+		return nil, fmt.Errorf("%w, and the store is full: %w", err, unix.ENOSPC)
+	}
 	if err != nil {
 		return nil, err
-	}
-	if status != (sandbox.Status{}) {
-		exit := &ExitError{Status: status}
-		if r.Store.Full() {
-			return nil, fmt.Errorf("%w, and the store is full: %w", exit, unix.ENOSPC)
-		}
-		return nil, exit
 	}
 	return root.Commit(ctx)
 }

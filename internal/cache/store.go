@@ -108,16 +108,15 @@ func (s *Store) RemoveTemp(dir string) error {
 	return nil
 }
 
-// Full reports whether the store's file system has no more room than a few
-// small files take, or no more inodes: whoever could not write there now could
-// not because of that.
+// Full reports whether the store's file system has no more room, in bytes or
+// inodes, than a few small files take.
 func (s *Store) Full() bool {
-	const few = 64 << 10 // bytes
+	const few = 16 // files of a page or so
 	var fs unix.Statfs_t
 	if err := unix.Statfs(s.dir, &fs); err != nil {
 		return false
 	}
-	return fs.Bavail*uint64(fs.Bsize) < few || fs.Files > 0 && fs.Ffree == 0
+	return fs.Bavail*uint64(fs.Bsize) < few*4096 || fs.Files > 0 && fs.Ffree < few
 }
 
 // ContextPath is the file that belongs to the build context in dir, for what
