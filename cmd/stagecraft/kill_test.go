@@ -20,11 +20,11 @@ import (
 // image whose files say whether each step did its work whole.
 const parallel = `FROM busybox AS left
 COPY src /src
-RUN for i in $(seq 30); do cat /src/* > /left-$i; done
+RUN for i in $(seq 10); do cat /src/* > /left-$i; done
 RUN sleep 0.05 MARKER; cat /left-* | sha256sum > /left.sum
 
 FROM busybox AS right
-RUN for i in $(seq 200); do mkdir -p /tree/$i && echo $i > /tree/$i/file; done; sleep 0.05 MARKER
+RUN for i in $(seq 60); do mkdir -p /tree/$i && echo $i > /tree/$i/file; done; sleep 0.05 MARKER
 RUN rm -r /tree/1* && find /tree -type f | sort | sha256sum > /right.sum
 
 FROM busybox
