@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 	"stagecraft/internal/cache"
 	"stagecraft/internal/oci"
 	"stagecraft/internal/tree"
@@ -114,21 +115,39 @@ func DiffID(ctx context.Context, store *cache.Store, layer *cache.Layer) (oci.Di
 	if p, ok := packed(store, layer.ID, Uncompressed); ok {
 		return p.DiffID, p.TarSize, nil
 	}
+	made, err := whenMade(layer)
+	if err != nil {
+		return "", 0, err
+	}
 	var known tarFact
-	if ok, err := store.Fact(factDiffID, layer.ID.String(), &known); err != nil || ok {
+	ok, err := store.Fact(factDiffID, layer.ID.String(), &known)
+	if err != nil || ok && known.Made == made {
 		return known.DiffID, known.Size, err
 	}
 	sum := &countingHash{hash: sha256.New()}
 	if err := writeLayerTar(ctx, store, layer, sum); err != nil {
 		return "", 0, err
 	}
-	known = tarFact{digest.NewDigest(digest.SHA256, sum.hash), sum.size}
+	known = tarFact{digest.NewDigest(digest.SHA256, sum.hash), sum.size, made}
 	return known.DiffID, known.Size, store.PutFact(factDiffID, layer.ID.String(), &known)
 }
 
+// tarFact is what is known of the tar of a layer. The id of a layer that was
+// built here does not tell the times of its files, which the tar has: a layer
+// that was lost and made again has another tar.
 type tarFact struct {
 	DiffID oci.Digest `json:"diffID"`
 	Size   int64      `json:"size"`
+	Made   string     `json:"made"`
+}
+
+// whenMade tells a layer from another of the same id that was there before.
+func whenMade(layer *cache.Layer) (string, error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(layer.Dir, &st); err != nil {
+		return "", fmt.Errorf("layer %s: %w", layer.ID, err)
+	}
+	return fmt.Sprintf("%d %d", st.Ino, unix.TimespecToNsec(st.Ctim)), nil
 }
 
 func packKey(layer oci.Digest, c Compression) string {
@@ -229,7 +248,11 @@ func writePacked(ctx context.Context, store *cache.Store, layer *cache.Layer, c 
 		DiffID:     digest.NewDigest(digest.SHA256, sum.hash),
 		TarSize:    sum.size,
 	}
-	return p, store.PutFact(factDiffID, layer.ID.String(), &tarFact{p.DiffID, p.TarSize})
+	made, err := whenMade(layer)
+	if err != nil {
+		return Packed{}, err
+	}
+	return p, store.PutFact(factDiffID, layer.ID.String(), &tarFact{p.DiffID, p.TarSize, made})
 }
 
 // writeLayerTar writes the tar of a layer. A layer whose files are no longer
