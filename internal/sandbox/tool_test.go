@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,7 @@ func TestMain(m *testing.M) {
 var probes = map[string]func(){
 	"probe-calls":    probeCalls,
 	"probe-terminal": probeTerminal,
+	"probe-user":     probeUser,
 }
 
 // probeCalls tries system calls and prints the error of each.
@@ -66,6 +68,16 @@ func probeTerminal() {
 	fmt.Println("type", errnoOf(unix.IoctlSetPointerInt(0, unix.TIOCSTI, int(c))))
 	_, err := unix.Open("/dev/tty", unix.O_RDWR, 0)
 	fmt.Println("open", errnoOf(err))
+}
+
+// probeUser becomes another user for good, as gosu does, and then sleeps.
+func probeUser() {
+	err := syscall.Setresuid(1234, 1234, 1234)
+	if err == nil {
+		err = syscall.Exec("/bin/sleep", append([]string{"sleep"}, os.Args[1:]...), nil)
+	}
+	fmt.Println(err)
+	os.Exit(1)
 }
 
 func errnoOf(err error) string {
