@@ -14,11 +14,12 @@ import (
 // Layer is a committed layer: an overlay-ready directory that never changes
 // again, and what is known of it.
 type Layer struct {
-	ID       oci.Digest `json:"id"`       // diffID of a pulled layer, manifest digest of a built one
-	Manifest oci.Digest `json:"manifest"` // blob with its tree.Manifest
-	Files    int        `json:"files"`    // entries that are not directories
-	Bytes    int64      `json:"bytes"`    // of regular files, unpacked
-	Created  time.Time  `json:"created"`  // when it was first committed
+	ID       oci.Digest `json:"id"`               // diffID of a pulled layer, manifest digest of a built one
+	Manifest oci.Digest `json:"manifest"`         // blob with its tree.Manifest
+	Files    int        `json:"files"`            // entries that are not directories
+	Bytes    int64      `json:"bytes"`            // of regular files, unpacked
+	Created  time.Time  `json:"created"`          // when it was first committed
+	Opaque   bool       `json:"opaque,omitempty"` // it hides every layer below
 
 	Dir string `json:"-"` // absolute path of the overlay-ready directory
 }

@@ -32,6 +32,7 @@ type Exec struct {
 	User    string   // user[:group], names or numbers, "" is root
 	Network Network
 	Files   []ExecFile // mounted read-only for the run, no trace in the layer
+	Proxy   []string   // NAME=value, added to Env for the run alone: never in a key, a record or a layer
 }
 
 // Network says what a RUN step can reach.

@@ -57,7 +57,8 @@ func enterDir(dir string) error {
 	if dir == "" {
 		dir = "/"
 	}
-	fd, err := openInside(dir, 0)
+	// As with runc, a directory that the image names and does not have is made.
+	fd, _, err := openTarget(dir, false, false)
 	if err != nil {
 		return fmt.Errorf("working directory %s: %w", dir, err)
 	}

@@ -135,9 +135,9 @@ func TestCommandThatCannotStart(t *testing.T) {
 			t.Errorf("%s: %v, want an ExecError with code %d", name, err, code)
 		}
 	}
-	b.spec.Process.Cwd = "/nowhere"
-	if _, _, err := b.try("true"); err == nil || !strings.Contains(err.Error(), "working directory /nowhere") {
-		t.Errorf("missing working directory: %v", err)
+	b.spec.Process.Cwd = "/bin/sh"
+	if _, _, err := b.try("true"); err == nil || !strings.Contains(err.Error(), "working directory /bin/sh") {
+		t.Errorf("working directory that is a file: %v", err)
 	}
 }
 

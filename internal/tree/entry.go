@@ -27,10 +27,10 @@ const (
 // A hard link has only Path, Kind and Link, a whiteout only Path and Kind: the
 // rest is that of the first name, or meaningless.
 type Entry struct {
-	Path         string            // slash-separated, relative to the root; the root itself is "."
-	Kind         Kind              //
-	Mode         uint32            // permission bits with setuid, setgid and sticky (07777); 0777 for a symlink
-	UID, GID     int               //
+	Path         string // slash-separated, relative to the root; the root itself is "."
+	Kind         Kind
+	Mode         uint32 // permission bits with setuid, setgid and sticky (07777); 0777 for a symlink
+	UID, GID     int
 	Size         int64             // bytes, regular files
 	Link         string            // symlink target as stored, or the path of the first name for a hard link
 	Major, Minor uint32            // character and block devices

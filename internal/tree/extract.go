@@ -69,6 +69,7 @@ func Extract(ctx context.Context, r io.Reader, dir string, o ExtractOptions) (*M
 	}
 	defer w.close()
 	x := extractor{w: w, o: o, tar: tar.NewReader(r)}
+	x.place = x.entry
 	if err := x.all(ctx); err != nil {
 		return nil, fmt.Errorf("extract layer: %w", err)
 	}
@@ -89,6 +90,7 @@ type extractor struct {
 	w       *layerWriter
 	o       ExtractOptions
 	tar     *tar.Reader
+	place   func(*tar.Header) error // writes one entry
 	entries int
 	bytes   int64
 }
@@ -115,7 +117,7 @@ func (x *extractor) all(ctx context.Context) error {
 		if h.Typeflag == tar.TypeXGlobalHeader {
 			continue
 		}
-		if err := x.entry(h); err != nil {
+		if err := x.place(h); err != nil {
 			return err
 		}
 	}

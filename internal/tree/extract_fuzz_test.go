@@ -41,3 +41,45 @@ func FuzzExtract(f *testing.F) {
 		}
 	})
 }
+
+// FuzzAdd gives arbitrary bytes as an archive to unpack over a root with
+// symlinks that lead up and away.
+func FuzzAdd(f *testing.F) {
+	base := []Layer{layerOf(f, makeTree(f, "r/d/x r/up>../../.. r/abs>/etc r/f=1 etc/passwd canary=alive"))}
+	f.Add(tarOf(f, tar.Header{Name: "up/a", Size: 3}, tar.Header{Name: "abs/passwd"}, tar.Header{Name: "d/", Typeflag: tar.TypeDir}))
+	f.Add(tarOf(f, tar.Header{Name: "d"}, tar.Header{Name: "d/", Typeflag: tar.TypeDir}, tar.Header{Name: "h", Typeflag: tar.TypeLink, Linkname: "d/../abs/x"}))
+	f.Add(tarOf(f, tar.Header{Name: "s", Typeflag: tar.TypeSymlink, Linkname: "../canary"}, tar.Header{Name: "s/x"}, tar.Header{Name: "s"}))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		dir := t.TempDir()
+		check(t, os.WriteFile(filepath.Join(dir, "a"), data, 0o644))
+		c, err := OpenContext(dir, ContextOptions{})
+		check(t, err)
+		defer c.Close()
+		s, err := Select(t.Context(), c, CopyOptions{Sources: []string{"a"}, Dest: "r", Extract: true})
+		check(t, err)
+		out := filepath.Join(t.TempDir(), "layer")
+		check(t, os.Mkdir(out, 0o755))
+		b, err := OpenBuilder(t.Context(), NewView(base), out)
+		check(t, err)
+		defer b.Close()
+		err = b.Copy(s)
+		if err == nil {
+			var m *Manifest
+			if m, err = b.Finish(); err == nil {
+				if diff := cmp.Diff(m, scan(t, out)); diff != "" {
+					t.Errorf("manifest is not what is on disk (-manifest +disk):\n%s", diff)
+				}
+				for _, e := range m.Entries {
+					if e.Path != "." && e.Path != "r" && len(e.Path) > 1 && e.Path[:2] != "r/" {
+						t.Errorf("written outside the destination: %q", e.Path)
+					}
+				}
+			}
+		}
+		left, readErr := os.ReadDir(filepath.Dir(out))
+		check(t, readErr)
+		if len(left) != 1 {
+			t.Errorf("written outside: %v", left)
+		}
+	})
+}

@@ -43,6 +43,7 @@ type node struct {
 	ino      *inode
 	children map[string]*node // of a directory
 	handle   *dirHandle       // of a directory, while it is open
+	lower    dirRefs          // what a directory is merged with, for [Builder]
 }
 
 // inode is what the names of a file share: all of an Entry but its Path, and

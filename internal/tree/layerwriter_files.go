@@ -17,7 +17,8 @@ type fileJob struct {
 	dir  *dirHandle // a reference of its own
 	node *node      // its name, of which only the path is read
 	ino  *inode
-	data []byte // the content, where it passed through memory
+	data []byte     // the content, if it came through memory
+	from fileOrigin // where to copy it from, if its source is set
 }
 
 // writeBatch is what a worker takes at a time. data of its jobs is in buf.
@@ -125,9 +126,10 @@ func (p *writePool) failure() error {
 }
 
 func (p *writePool) run() {
-	h := newHasher()
+	c := &copyWorker{hasher: newHasher()}
+	defer c.dirs.close()
 	for b := range p.work {
-		if err := p.batch(h, b); err != nil {
+		if err := p.batch(c, b); err != nil {
 			p.mu.Lock()
 			if p.err == nil {
 				p.err = err
@@ -141,20 +143,23 @@ func (p *writePool) run() {
 	}
 }
 
-func (p *writePool) batch(h *hasher, b *writeBatch) error {
+func (p *writePool) batch(c *copyWorker, b *writeBatch) error {
 	for i := range b.jobs {
 		if err := p.failure(); err != nil {
 			return nil // reported already
 		}
 		j := &b.jobs[i]
-		if err := p.file(h, j); err != nil {
+		if err := p.file(c, j); err != nil {
 			return &fs.PathError{Op: "write", Path: filepath.Join(p.dir, j.node.path()), Err: err}
 		}
 	}
 	return nil
 }
 
-func (p *writePool) file(_ *hasher, j *fileJob) error {
+func (p *writePool) file(c *copyWorker, j *fileJob) error {
+	if j.from.source != nil {
+		return c.copy(j, p.ids)
+	}
 	fd, err := createFile(j.dir, j.node.name, j.ino)
 	if err != nil {
 		return err

@@ -15,7 +15,7 @@ func (w *layerWriter) finish() (*Manifest, error) {
 		return nil, err
 	}
 	f := finisher{w: w, first: map[*inode]string{}}
-	if err := f.dir(w.top, ".", w.top.handle); err != nil {
+	if err := f.dir(w.top, ".", w.top.handle, false); err != nil {
 		return nil, err
 	}
 	return &Manifest{Entries: f.entries}, nil
@@ -28,8 +28,9 @@ type finisher struct {
 	first   map[*inode]string // first name of each file that was seen
 }
 
-// dir finishes the directory n, which parent holds (the root is its own).
-func (f *finisher) dir(n *node, path string, parent *dirHandle) error {
+// dir finishes the directory n, which parent holds (the root is its own). alone
+// says that the layers below have nothing to show here.
+func (f *finisher) dir(n *node, path string, parent *dirHandle, alone bool) error {
 	e := n.ino.Entry
 	e.Path = path
 	f.entries = append(f.entries, e)
@@ -39,12 +40,20 @@ func (f *finisher) dir(n *node, path string, parent *dirHandle) error {
 	}
 	h := newDirHandle(fd)
 	defer h.release()
+	alone = alone || n.ino.Opaque
 	for _, name := range slices.Sorted(maps.Keys(n.children)) {
 		child := n.children[name]
 		childPath := joinPath(path, name)
 		if child.ino.Kind == KindDir {
-			if err := f.dir(child, childPath, h); err != nil {
+			if err := f.dir(child, childPath, h, alone); err != nil {
 				return err
+			}
+			continue
+		}
+		if alone && child.ino.Kind == KindWhiteout {
+			// It hides nothing, and overlay mounts would list its name.
+			if err := unix.Unlinkat(h.fd, name, 0); err != nil {
+				return f.w.fail(child, "", err)
 			}
 			continue
 		}

@@ -23,16 +23,15 @@ var weirdNames = []string{
 	"a b", "tab\there", "new\nline", "\xff\xfe", "ünï", "-rf", "a=b", `back\slash`, "'quote\"", "a", "a.b", "a-b", "a0", "Z",
 }
 
-// randomLayer fills dir with a random tree in overlay form. With whiteouts it
-// is an upper layer. Names are drawn from few, so that layers meet.
+// randomLayer makes a random tree in overlay form. Names are drawn from few, so that layers meet.
 type randomLayer struct {
-	t         testing.TB
-	r         *rand.Rand
-	whiteouts bool
-	files     []string
+	t     testing.TB
+	r     *rand.Rand
+	files []string
 }
 
-func (l *randomLayer) fill(dir string, depth int) {
+// fill fills a directory; whiteouts are made where they may hide something.
+func (l *randomLayer) fill(dir string, depth int, whiteouts bool) {
 	l.t.Helper()
 	for range 2 + l.r.IntN(6) {
 		name := fmt.Sprintf("n%d", l.r.IntN(9))
@@ -46,12 +45,13 @@ func (l *randomLayer) fill(dir string, depth int) {
 		switch k := l.r.IntN(12); {
 		case k < 3 && depth > 0:
 			check(l.t, os.Mkdir(p, 0o755))
-			l.fill(p, depth-1)
-			if l.whiteouts && l.r.IntN(4) == 0 {
+			opaque := whiteouts && l.r.IntN(4) == 0
+			l.fill(p, depth-1, whiteouts && !opaque)
+			if opaque {
 				check(l.t, unix.Setxattr(p, "trusted.overlay.opaque", []byte("y"), 0))
 			}
 			check(l.t, os.Chmod(p, []os.FileMode{0o755, 0o700, 0o777 | os.ModeSticky, 0o755 | os.ModeSetgid}[l.r.IntN(4)]))
-		case k < 4 && l.whiteouts:
+		case k < 4 && whiteouts:
 			check(l.t, unix.Mknod(p, unix.S_IFCHR, 0))
 		case k < 5:
 			check(l.t, os.Symlink([]string{"n1", "../n2", "/n3/n4", "n5/../n6", ".."}[l.r.IntN(5)], p))
@@ -96,8 +96,8 @@ var netBindCapability = []byte{1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 func newRandomLayer(t testing.TB, seed uint64, whiteouts bool) string {
 	t.Helper()
 	dir := t.TempDir()
-	l := &randomLayer{t: t, r: rand.New(rand.NewPCG(seed, 7)), whiteouts: whiteouts}
-	l.fill(dir, 4)
+	l := &randomLayer{t: t, r: rand.New(rand.NewPCG(seed, 7))}
+	l.fill(dir, 4, whiteouts)
 	check(t, os.Chmod(dir, 0o755))
 	return dir
 }

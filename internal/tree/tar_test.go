@@ -212,6 +212,10 @@ func TestExtractForms(t *testing.T) {
 			[]tar.Header{{Name: "f"}, {Name: ".wh.f"}, {Name: "d/x"}, {Name: ".wh.d"}, {Name: ".wh.g"}, {Name: "g"}, {Name: ".wh.h"}, {Name: "h/x"}},
 			[]Entry{dirEntry("."), opaque("d"), file("d/x"), file("f"), file("g"), opaque("h"), file("h/x")},
 		},
+		"whiteouts where nothing is below": {
+			[]tar.Header{{Name: "d/.wh.x"}, {Name: "d/e/.wh.y"}, {Name: "d/e/f"}, {Name: "d/.wh..wh..opq"}},
+			[]Entry{dirEntry("."), opaque("d"), dirEntry("d/e"), file("d/e/f")},
+		},
 		"aufs bookkeeping is skipped": {
 			[]tar.Header{{Name: ".wh..wh.plnk", Typeflag: tar.TypeDir}, {Name: ".wh..wh.plnk/12.3"}, {Name: ".wh..wh.aufs"}}, []Entry{dirEntry(".")},
 		},

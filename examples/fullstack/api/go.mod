@@ -1,0 +1,3 @@
+module example/guestbook
+
+go 1.26

@@ -1,0 +1,5 @@
+FROM scratch AS none
+FROM none
+COPY --from=none . /x
+COPY --from=scratch . /y
+WORKDIR /
