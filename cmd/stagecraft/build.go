@@ -248,10 +248,11 @@ func printSummary(w io.Writer, r *build.Result) {
 		add("%s, %s saved by running side by side", seconds(s.Wall), seconds(s.Saved))
 	}
 	size := "image " + units.HumanSize(float64(s.ImageBytes))
-	if s.LargestBytes > s.ImageBytes && s.ImageBytes > 0 {
-		size += fmt.Sprintf(", 1/%.0f of stage %s (%s)", float64(s.LargestBytes)/float64(s.ImageBytes), s.Largest, units.HumanSize(float64(s.LargestBytes)))
-	} else if s.LargestBytes > s.ImageBytes {
-		size += fmt.Sprintf(", stage %s has %s", s.Largest, units.HumanSize(float64(s.LargestBytes)))
+	if s.Largest != "" {
+		size += fmt.Sprintf(" against %s of stage %s", units.HumanSize(float64(s.LargestBytes)), s.Largest)
+	}
+	if s.ImageBytes > 0 && s.LargestBytes >= 2*s.ImageBytes {
+		size += fmt.Sprintf(" (1/%.0f)", float64(s.LargestBytes)/float64(s.ImageBytes))
 	}
 	parts = append(parts, size)
 	if r.ImageID != "" {

@@ -177,6 +177,9 @@ func (s *session) outputFailure(ctx context.Context, o Output, err error) error 
 	f := &Failure{Kind: BadStorage, Where: fmt.Sprintf("output type=%s,dest=%s", o.Type, o.Dest), Err: err,
 		Hint: "give a dest whose directory exists and can be written to"}
 	f.sort(err)
+	if f.Kind == BadStorage && (errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)) {
+		f.Hint = "make room there, or give another dest"
+	}
 	return f
 }
 

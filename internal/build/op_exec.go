@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 	"stagecraft/internal/cache"
 	"stagecraft/internal/graph"
 	"stagecraft/internal/oci"
@@ -66,11 +67,14 @@ func (op *execOp) run(ctx context.Context, r *runner, v *graph.Vertex, in []*val
 	}
 	status, err := r.Sandbox.Run(ctx, &sandbox.Container{Rootfs: root.Rootfs(), Spec: spec},
 		sandbox.IO{Stdout: out, Stderr: out})
+	if err == nil && status != (sandbox.Status{}) {
+		err = &ExitError{Status: status}
+	}
+	if err != nil && r.Store.Full() {
+		return nil, fmt.Errorf("%w, and the store is full: %w", err, unix.ENOSPC)
+	}
 	if err != nil {
 		return nil, err
-	}
-	if status != (sandbox.Status{}) {
-		return nil, &ExitError{Status: status}
 	}
 	return root.Commit(ctx)
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"golang.org/x/sys/unix"
 	"stagecraft/internal/oci"
 )
 
@@ -105,6 +106,17 @@ func (s *Store) RemoveTemp(dir string) error {
 		return fmt.Errorf("remove temporary directory: %w", err)
 	}
 	return nil
+}
+
+// Full reports whether the store's file system has no more room, in bytes or
+// inodes, than a few small files take.
+func (s *Store) Full() bool {
+	const few = 16 // files of a page or so
+	var fs unix.Statfs_t
+	if err := unix.Statfs(s.dir, &fs); err != nil {
+		return false
+	}
+	return fs.Bavail*uint64(fs.Bsize) < few*4096 || fs.Files > 0 && fs.Ffree < few
 }
 
 // ContextPath is the file that belongs to the build context in dir, for what

@@ -107,6 +107,11 @@ func (b *storeBlobs) openBlob(ctx context.Context, d oci.Descriptor) (io.ReadClo
 	return r, nil
 }
 
-// damaged drops a blob whose bytes were found to be wrong, so that it is made
-// or fetched again.
-func (b *storeBlobs) damaged(d oci.Digest) error { return b.store.RemoveBlob(d) }
+// damaged drops the blob, or the layer that stood for it, whose bytes were found
+// to be wrong, so that it is made or fetched again.
+func (b *storeBlobs) damaged(d oci.Digest) error {
+	if id, ok := b.layers[d]; ok && !b.store.HasBlob(d) {
+		return b.store.RemoveLayer(id)
+	}
+	return b.store.RemoveBlob(d)
+}

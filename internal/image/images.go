@@ -71,10 +71,14 @@ func (s *Images) Keep(ctx context.Context, config oci.Image, layers []*cache.Lay
 		return nil, err
 	}
 	defer unlock()
-	if old, err := s.byID(rec.ID); err == nil && old.Manifest == rec.Manifest {
-		rec.Created = old.Created
+	old, err := s.byID(rec.ID)
+	switch {
+	case err == nil && old.Manifest == rec.Manifest && slices.Equal(old.Layers, rec.Layers):
+		rec = old // a build that changed nothing writes nothing
+	case err == nil || isNotFound(err):
+		err = s.store.PutRef(refImage+rec.ID.String(), rec)
 	}
-	if err := s.store.PutRef(refImage+rec.ID.String(), rec); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	for _, tag := range tags {
@@ -105,13 +109,13 @@ func (s *Images) point(tag oci.Reference, id oci.Digest) error {
 	}
 	var old oci.Digest
 	had, err := s.store.Ref(refTag+tag.String(), &old)
-	if err != nil {
+	if err != nil || old == id {
 		return err
 	}
 	if err := s.store.PutRef(refTag+tag.String(), id); err != nil {
 		return err
 	}
-	if had && old != id {
+	if had {
 		return s.forgetUntagged(old)
 	}
 	return nil

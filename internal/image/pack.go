@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 	"stagecraft/internal/cache"
 	"stagecraft/internal/oci"
 	"stagecraft/internal/tree"
@@ -101,9 +102,6 @@ func PackBase(ctx context.Context, store *cache.Store, img *Image, n int, o Pack
 	if !errors.Is(err, cache.ErrNotFound) {
 		return Packed{}, err
 	}
-	if p, ok := packed(store, id, o.Compression.orDefault()); ok {
-		return p, nil
-	}
 	if id != img.Config.RootFS.DiffIDs[n] {
 		return Packed{}, &NotFoundError{Ref: img.Ref, Reason: "its layer " + id.String() + " is no longer in the store",
 			Try: "build the image again"}
@@ -117,21 +115,39 @@ func DiffID(ctx context.Context, store *cache.Store, layer *cache.Layer) (oci.Di
 	if p, ok := packed(store, layer.ID, Uncompressed); ok {
 		return p.DiffID, p.TarSize, nil
 	}
+	made, err := whenMade(layer)
+	if err != nil {
+		return "", 0, err
+	}
 	var known tarFact
-	if ok, err := store.Fact(factDiffID, layer.ID.String(), &known); err != nil || ok {
+	ok, err := store.Fact(factDiffID, layer.ID.String(), &known)
+	if err != nil || ok && known.Made == made {
 		return known.DiffID, known.Size, err
 	}
 	sum := &countingHash{hash: sha256.New()}
 	if err := writeLayerTar(ctx, store, layer, sum); err != nil {
 		return "", 0, err
 	}
-	known = tarFact{digest.NewDigest(digest.SHA256, sum.hash), sum.size}
+	known = tarFact{digest.NewDigest(digest.SHA256, sum.hash), sum.size, made}
 	return known.DiffID, known.Size, store.PutFact(factDiffID, layer.ID.String(), &known)
 }
 
+// tarFact is what is known of the tar of a layer. The id of a layer that was
+// built here does not tell the times of its files, which the tar has: a layer
+// that was lost and made again has another tar.
 type tarFact struct {
 	DiffID oci.Digest `json:"diffID"`
 	Size   int64      `json:"size"`
+	Made   string     `json:"made"`
+}
+
+// whenMade tells a layer from another of the same id that was there before.
+func whenMade(layer *cache.Layer) (string, error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(layer.Dir, &st); err != nil {
+		return "", fmt.Errorf("layer %s: %w", layer.ID, err)
+	}
+	return fmt.Sprintf("%d %d", st.Ino, unix.TimespecToNsec(st.Ctim)), nil
 }
 
 func packKey(layer oci.Digest, c Compression) string {
@@ -139,15 +155,21 @@ func packKey(layer oci.Digest, c Compression) string {
 }
 
 // packed returns what is remembered of a packed layer if its blob is still
-// there.
+// there: of a pulled one as it came, whatever c is.
 func packed(store *cache.Store, layer oci.Digest, c Compression) (Packed, bool) {
-	var p Packed
-	ok, err := store.Fact(factOriginal, layer.String(), &p)
-	if err == nil && ok && blobStands(store, p.Descriptor) {
+	if p, ok := original(store, layer); ok {
 		return p, true
 	}
-	p = Packed{}
-	ok, err = store.Fact(factPack, packKey(layer, c), &p)
+	return rememberedPack(store, factPack, packKey(layer, c))
+}
+
+// original returns what a pulled layer came as, if those bytes are still there.
+func original(store *cache.Store, layer oci.Digest) (Packed, bool) {
+	return rememberedPack(store, factOriginal, layer.String())
+}
+
+func rememberedPack(store *cache.Store, kind, key string) (p Packed, ok bool) {
+	ok, err := store.Fact(kind, key, &p)
 	return p, err == nil && ok && blobStands(store, p.Descriptor)
 }
 
@@ -168,21 +190,33 @@ func rememberOriginal(store *cache.Store, p Packed) error {
 	return store.PutFact(factOriginal, p.Layer.String(), &p)
 }
 
-// fetchOriginal brings the compressed bytes of a pulled layer into the store.
+// fetchOriginal brings the compressed bytes of a pulled layer into the store,
+// unless they are there.
 func fetchOriginal(ctx context.Context, store *cache.Store, img *Image, n int) (Packed, error) {
-	err := readLayer(ctx, store, img, n, func(tar io.Reader) error {
+	id := img.LayerIDs[n]
+	if p, ok := original(store, id); ok {
+		return p, nil
+	}
+	unlock, err := store.Lock(ctx, "layer "+id.String())
+	if err != nil {
+		return Packed{}, err
+	}
+	defer unlock()
+	if p, ok := original(store, id); ok {
+		return p, nil
+	}
+	err = readLayer(ctx, store, img, n, func(tar io.Reader) error {
 		_, err := io.Copy(io.Discard, tar)
 		return err
 	})
 	if err != nil {
 		return Packed{}, err
 	}
-	var p Packed
-	ok, err := store.Fact(factOriginal, img.LayerIDs[n].String(), &p)
-	if err == nil && !ok {
-		err = fmt.Errorf("pack %s: what was just written is gone", img.layerName(n))
+	p, ok := original(store, id)
+	if !ok {
+		return Packed{}, fmt.Errorf("pack %s: what was just written is gone", img.layerName(n))
 	}
-	return p, err
+	return p, nil
 }
 
 // writePacked compresses a layer into a blob, in one pass over its files.
@@ -214,7 +248,11 @@ func writePacked(ctx context.Context, store *cache.Store, layer *cache.Layer, c 
 		DiffID:     digest.NewDigest(digest.SHA256, sum.hash),
 		TarSize:    sum.size,
 	}
-	return p, store.PutFact(factDiffID, layer.ID.String(), &tarFact{p.DiffID, p.TarSize})
+	made, err := whenMade(layer)
+	if err != nil {
+		return Packed{}, err
+	}
+	return p, store.PutFact(factDiffID, layer.ID.String(), &tarFact{p.DiffID, p.TarSize, made})
 }
 
 // writeLayerTar writes the tar of a layer. A layer whose files are no longer

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"archive/tar"
 	"bytes"
 	"os"
 	"path/filepath"
@@ -14,13 +15,13 @@ import (
 )
 
 // builtLayer commits a layer as a build does: its id is its manifest's digest.
-func builtLayer(t testing.TB, store *cache.Store, tar []byte) *cache.Layer {
+func builtLayer(t testing.TB, store *cache.Store, layerTar []byte) *cache.Layer {
 	t.Helper()
 	dir, err := store.TempDir("test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := tree.Extract(t.Context(), bytes.NewReader(tar), dir, tree.ExtractOptions{})
+	m, err := tree.Extract(t.Context(), bytes.NewReader(layerTar), dir, tree.ExtractOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,25 +46,25 @@ func pack(t testing.TB, store *cache.Store, l *cache.Layer, o PackOptions) Packe
 }
 
 func TestPackIsDeterministic(t *testing.T) {
-	tar := testkit.RandomLayer(1, 30, 200_000) // several blocks
+	layerTar := testkit.RandomLayer(1, 30, 200_000) // several blocks
 	for _, c := range []Compression{Gzip, Zstd, Uncompressed} {
 		t.Run(string(c), func(t *testing.T) {
 			var first Packed
 			for n, threads := range []int{1, 2, 7} {
 				store := openStore(t)
-				p := pack(t, store, builtLayer(t, store, tar), PackOptions{Compression: c, Threads: threads})
+				p := pack(t, store, builtLayer(t, store, layerTar), PackOptions{Compression: c, Threads: threads})
 				if n == 0 {
 					first = p
 				} else if p.Descriptor.Digest != first.Descriptor.Digest || p.DiffID != first.DiffID {
 					t.Errorf("%d threads make %s, 1 thread %s", threads, p.Descriptor.Digest, first.Descriptor.Digest)
 				}
-				d, size, err := DiffID(t.Context(), store, builtLayer(t, store, tar))
+				d, size, err := DiffID(t.Context(), store, builtLayer(t, store, layerTar))
 				if err != nil || d != p.DiffID || size != p.TarSize {
 					t.Errorf("DiffID %s %d %v, packed %s %d", d, size, err, p.DiffID, p.TarSize)
 				}
 			}
 			store := openStore(t)
-			img := assemble(t, store, pack(t, store, builtLayer(t, store, tar), PackOptions{Compression: c}))
+			img := assemble(t, store, pack(t, store, builtLayer(t, store, layerTar), PackOptions{Compression: c}))
 			if err := ValidateImage(t.Context(), img); err != nil {
 				t.Error(err)
 			}
@@ -236,4 +237,38 @@ func TestUncompressedLayersAreWrittenFromTheLayer(t *testing.T) {
 	}
 	_, err := layerBytes(t.Context(), img, 0)
 	wantError[*NotFoundError](t, err)
+}
+
+// A layer that is lost and built again has the same id, for its content is the
+// same, and another tar, for its files are younger.
+func TestDiffIDOfALayerMadeAgain(t *testing.T) {
+	store := openStore(t)
+	entry := testkit.Entry{Name: "f", Mode: 0o644, Data: []byte("same")}
+	first := builtLayer(t, store, testkit.Tar(entry))
+	p := pack(t, store, first, PackOptions{Compression: Uncompressed})
+	if err := store.RemoveLayer(first.ID); err != nil {
+		t.Fatal(err)
+	}
+	younger := &tar.Header{Name: "f", Typeflag: tar.TypeReg, Mode: 0o644, Size: 4, ModTime: testkit.Epoch.Add(time.Hour)}
+	second := builtLayer(t, store, testkit.Tar(testkit.Entry{Header: younger, Data: entry.Data}))
+	if second.ID != first.ID {
+		t.Fatalf("ids %s and %s", first.ID, second.ID)
+	}
+	again := pack(t, store, second, PackOptions{Compression: Uncompressed})
+	if again.DiffID == p.DiffID {
+		t.Error("the diffID of the lost layer was taken for that of the new one")
+	}
+	img := assemble(t, store, again)
+	if err := ValidateImage(t.Context(), img); err != nil {
+		t.Error(err)
+	}
+	// A layer that was touched is found out and dropped.
+	if err := os.Chtimes(filepath.Join(second.Dir, "f"), time.Time{}, testkit.Epoch); err != nil {
+		t.Fatal(err)
+	}
+	_, err := layerBytes(t.Context(), img, 0)
+	wantError[*CorruptError](t, err)
+	if _, err := store.Layer(second.ID); err == nil {
+		t.Error("the damaged layer is still offered")
+	}
 }

@@ -46,7 +46,11 @@ func mirrorCause(err error) error {
 func plainCause(err error) error {
 	var ue *url.Error
 	if errors.As(err, &ue) {
-		return ue.Err
+		err = ue.Err
+	}
+	// net/http has no value for this one.
+	if strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
+		return errors.New("it speaks plain HTTP, which needs insecure = true for it in the configuration file")
 	}
 	return err
 }

@@ -312,3 +312,14 @@ func TestRedirects(t *testing.T) {
 		}
 	}
 }
+
+func TestPlainHTTPServerIsNamed(t *testing.T) {
+	reg := testkit.NewRegistry(t)
+	_, err := http.Get("https://" + reg.Host + "/v2/")
+	if err == nil {
+		t.Fatal("HTTPS to a server without it")
+	}
+	if got := plainCause(err).Error(); !strings.Contains(got, "insecure = true") {
+		t.Errorf("%q does not say what is missing", got)
+	}
+}

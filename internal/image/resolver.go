@@ -14,7 +14,7 @@ import (
 type Resolver struct {
 	Store    *cache.Store
 	Registry *Registry
-	Pull     bool // ask the registry, even for images that are here
+	Pull     bool // ask the registry, even for images that are here; not for a digest, which never moves
 }
 
 var _ Source = (*Resolver)(nil)
@@ -25,7 +25,7 @@ const factResolved = "resolved"
 // Resolve returns the image of that name. What the registry said is remembered:
 // manifest and config as blobs, the name as a fact.
 func (r *Resolver) Resolve(ctx context.Context, ref oci.Reference, p oci.Platform) (*Image, error) {
-	if !r.Pull {
+	if !r.Pull || ref.Digest() != "" {
 		img, err := NewImages(r.Store).Resolve(ctx, ref, p)
 		if err == nil || !isNotFound(err) {
 			return img, err

@@ -123,9 +123,14 @@ func worthRetry(resp *http.Response, err error) bool {
 	return false
 }
 
-// transient reports whether a connection broke that had been made. One that is
-// refused says that there is no registry, which is told to the user at once.
+// transient reports whether a connection broke that had been made. One that
+// cannot be made, refused or never answered, says that there is no registry,
+// which is told to the user at once.
 func transient(err error) bool {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
+		return false
+	}
 	var ne net.Error
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errStalled) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||

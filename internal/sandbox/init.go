@@ -26,11 +26,15 @@ type report struct {
 	Exec    *ExecError `json:",omitempty"` // the command could not be started
 }
 
-// Init becomes the inner half of a sandbox, and never returns, when this
-// process was started as one; else it does nothing. A program that uses
-// [Native] calls it before anything else.
+// Init becomes the inner half of a sandbox, or the guard of all, and never
+// returns, when this process was started as one; else it does nothing. A program
+// that uses [Native] calls it before anything else.
 func Init() {
-	if len(os.Args) == 0 || os.Args[0] != initName {
+	switch {
+	case len(os.Args) > 0 && os.Args[0] == guardName:
+		guardMain()
+		os.Exit(0)
+	case len(os.Args) == 0 || os.Args[0] != initName:
 		return
 	}
 	// Privileges belong to threads: everything happens on this one, which

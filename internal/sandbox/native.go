@@ -25,9 +25,24 @@ type Native struct {
 	openSelf sync.Once
 	self     *os.File // this program, see openReadonly; lives as long as the driver
 	selfErr  error
+
+	guard guard
 }
 
 var _ Driver = (*Native)(nil)
+
+// Close gives up what the driver holds; no Run may be under way. A program that
+// ends need not call it.
+func (n *Native) Close() error {
+	n.guard.mu.Lock()
+	defer n.guard.mu.Unlock()
+	n.guard.stop()
+	n.openSelf.Do(func() { n.selfErr = os.ErrClosed })
+	if n.self == nil {
+		return nil
+	}
+	return n.self.Close()
+}
 
 // Run runs the container's process to its end.
 func (n *Native) Run(ctx context.Context, c *Container, streams IO) (Status, error) {
@@ -106,7 +121,9 @@ func (n *Native) run(ctx context.Context, s *setup, streams IO) (Status, error) 
 		cmd.Stdin = stdin.child
 	}
 	cmd.ExtraFiles = []*os.File{input, answer, n.self} // setupFD and so on
+	pidfd := -1
 	cmd.SysProcAttr = &syscall.SysProcAttr{
+		PidFD:      &pidfd,
 		Cloneflags: s.cloneFlags,
 		Pdeathsig:  syscall.SIGKILL,
 		Setsid:     !streams.hasTerminal(),
@@ -119,6 +136,11 @@ func (n *Native) run(ctx context.Context, s *setup, streams IO) (Status, error) 
 	}
 	answer.Close()
 	stdin.start()
+	guardErr := n.guard.watch(pidfd, n.self)
+	if guardErr != nil {
+		cmd.Process.Kill() //nolint:errcheck // it may just have ended
+	}
+	unix.Close(pidfd)
 	stop := make(chan struct{})
 	var forwarder sync.WaitGroup
 	forwarder.Go(func() { forward(cmd.Process, streams.Signals, stop) })
@@ -126,6 +148,9 @@ func (n *Native) run(ctx context.Context, s *setup, streams IO) (Status, error) 
 	waitErr := cmd.Wait()
 	close(stop)
 	forwarder.Wait()
+	if guardErr != nil {
+		return Status{}, guardErr
+	}
 	if err := s.removeTraces(started.Made); err != nil {
 		return Status{}, err
 	}

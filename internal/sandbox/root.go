@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -55,6 +56,9 @@ func (s *setup) pivot() error {
 	if err := unix.Chdir(s.Upper); err != nil {
 		return fmt.Errorf("enter root: %w", err)
 	}
+	if err := wantWritable("."); err != nil {
+		return fmt.Errorf("mount overlay: %w", err)
+	}
 	if err := unix.PivotRoot(".", "."); err != nil {
 		return fmt.Errorf("pivot root: %w", err)
 	}
@@ -75,6 +79,20 @@ func makeRootReadonly() error {
 	attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
 	if err := unix.MountSetattr(unix.AT_FDCWD, "/", 0, attr); err != nil {
 		return fmt.Errorf("make root read-only: %w", err)
+	}
+	return nil
+}
+
+// wantWritable finds the overlay that the kernel made read-only because it
+// could not use the work directory: on a full disk, say. A command that does
+// not mind would run to its end and leave no layer.
+func wantWritable(root string) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(root, &fs); err != nil {
+		return err
+	}
+	if fs.Flags&unix.ST_RDONLY != 0 {
+		return errors.New("its work directory cannot be written")
 	}
 	return nil
 }

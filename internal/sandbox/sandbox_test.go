@@ -22,10 +22,11 @@ import (
 
 // box is a root over one layer with busybox in it.
 type box struct {
-	t    testing.TB
-	dir  string
-	spec *specs.Spec
-	c    Container
+	t      testing.TB
+	dir    string
+	spec   *specs.Spec
+	c      Container
+	native *Native
 }
 
 func newBox(t testing.TB) *box {
@@ -58,7 +59,13 @@ func newBox(t testing.TB) *box {
 		t.Fatal(err)
 	}
 	spec.Process.Env = []string{"PATH=/bin"}
-	return &box{t: t, dir: dir, spec: spec, c: Container{
+	native := new(Native)
+	t.Cleanup(func() {
+		if err := native.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &box{t: t, dir: dir, spec: spec, native: native, c: Container{
 		Rootfs: Rootfs{Lower: []string{layer}, Upper: dir + "/upper", Work: dir + "/work"},
 		Spec:   spec,
 	}}
@@ -68,19 +75,11 @@ func (b *box) layer() string { return filepath.Join(b.dir, "layer") }
 
 func (b *box) try(args ...string) (string, Status, error) {
 	b.spec.Process.Args = args
-	b.renewWork()
 	var out bytes.Buffer
 	ctx, cancel := context.WithTimeout(b.t.Context(), 20*time.Second)
 	defer cancel()
-	status, err := new(Native).Run(ctx, &b.c, IO{Stdout: &out, Stderr: &out})
+	status, err := b.native.Run(ctx, &b.c, IO{Stdout: &out, Stderr: &out})
 	return out.String(), status, err
-}
-
-// renewWork empties the work directory, which overlayfs takes only once.
-func (b *box) renewWork() {
-	if err := errors.Join(os.RemoveAll(b.c.Rootfs.Work), os.Mkdir(b.c.Rootfs.Work, 0o700)); err != nil {
-		b.t.Fatal(err)
-	}
 }
 
 // run runs a shell script and wants it to succeed.
@@ -370,7 +369,7 @@ func TestOutputAndInput(t *testing.T) {
 	b := newBox(t)
 	b.spec.Process.Args = []string{"sh", "-c", "cat; echo err >&2"}
 	var stdout, stderr bytes.Buffer
-	_, err := new(Native).Run(t.Context(), &b.c, IO{Stdin: strings.NewReader("in\n"), Stdout: &stdout, Stderr: &stderr})
+	_, err := b.native.Run(t.Context(), &b.c, IO{Stdin: strings.NewReader("in\n"), Stdout: &stdout, Stderr: &stderr})
 	if err != nil || stdout.String() != "in\n" || stderr.String() != "err\n" {
 		t.Errorf("%q %q %v", &stdout, &stderr, err)
 	}
@@ -393,7 +392,7 @@ func TestCancelKillsEverything(t *testing.T) {
 	boom := errors.New("enough")
 	up := writerFunc(func([]byte) { cancel(boom) })
 	start := time.Now()
-	if _, err := new(Native).Run(ctx, &b.c, IO{Stdout: up}); !errors.Is(err, boom) {
+	if _, err := b.native.Run(ctx, &b.c, IO{Stdout: up}); !errors.Is(err, boom) {
 		t.Errorf("error %v, want the cause", err)
 	}
 	if took := time.Since(start); took > time.Second {
@@ -411,21 +410,25 @@ func TestKilledBuilderLeavesNoProcess(t *testing.T) {
 		b := newBox(t)
 		uid, _ := strconv.Atoi(os.Getenv("SANDBOX_TEST_UID"))
 		b.spec.Process.User.UID = uint32(uid)
-		b.spec.Process.Args = []string{"sleep", dir} // dir is the mark to be found by
-		new(Native).Run(t.Context(), &b.c, IO{})
+		b.spec.Process.Args = []string{os.Getenv("SANDBOX_TEST_COMMAND"), dir} // dir is the mark to be found by
+		b.install("probe-user")
+		b.native.Run(t.Context(), &b.c, IO{})
 		return
 	}
-	for _, uid := range []string{"0", "1000"} {
-		mark := fmt.Sprintf("9%d%s", os.Getpid(), uid)
+	for i, c := range []struct{ command, uid string }{
+		{"sleep", "0"}, {"sleep", "1000"},
+		{"probe-user", "0"}, // changes its user, and so loses its death signal
+	} {
+		mark := fmt.Sprintf("9%d%d", os.Getpid(), i)
 		cmd := exec.Command(os.Args[0], "-test.run=^TestKilledBuilderLeavesNoProcess$")
-		cmd.Env = append(os.Environ(), "SANDBOX_TEST_BUILDER="+mark, "SANDBOX_TEST_UID="+uid, "TMPDIR="+t.TempDir())
+		cmd.Env = append(os.Environ(), "SANDBOX_TEST_BUILDER="+mark, "SANDBOX_TEST_UID="+c.uid, "SANDBOX_TEST_COMMAND="+c.command, "TMPDIR="+t.TempDir())
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		waitFor(t, "start", func() bool { return len(processes("sleep", mark)) == 1 })
+		waitFor(t, c.command, func() bool { return len(processes("sleep", mark)) == 1 })
 		cmd.Process.Kill()
 		cmd.Wait()
-		waitFor(t, "end", func() bool { return len(processes("sleep", mark)) == 0 })
+		waitFor(t, "end of "+c.command, func() bool { return len(processes("sleep", mark)) == 0 })
 	}
 }
 
@@ -462,10 +465,8 @@ func BenchmarkTrue(b *testing.B) {
 		}
 	}
 	box.spec.Process.Args = []string{"true"}
-	native := new(Native)
 	for b.Loop() {
-		box.renewWork()
-		if status, err := native.Run(b.Context(), &box.c, IO{}); err != nil || status != (Status{}) {
+		if status, err := box.native.Run(b.Context(), &box.c, IO{}); err != nil || status != (Status{}) {
 			b.Fatal(status, err)
 		}
 	}

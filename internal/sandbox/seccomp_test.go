@@ -147,9 +147,17 @@ func TestDefaultProfileMeansTheSameCompiled(t *testing.T) {
 	profile := spec.Linux.Seccomp
 	vm := newVM(t, profile)
 	values := []uint64{0, 1, 2, 8, 9, 15, 16, 38, 40, 45, 46, 154, 158, 161, 0x20000, 0x20008, 0x10000000, 0x7e020000, 0x04000000, 0xffffffff, 1 << 32, 1<<32 + 8, ^uint64(0)}
+	looksAtArguments := []uint32{
+		unix.SYS_SOCKET, unix.SYS_CLONE, unix.SYS_PERSONALITY,
+		120, 136, 359, // the same by i386
+	}
 	for _, audit := range []uint32{unix.AUDIT_ARCH_X86_64, unix.AUDIT_ARCH_I386, unix.AUDIT_ARCH_AARCH64} {
 		for _, base := range []uint32{0, 0x40000000} {
 			for number := range uint32(600) {
+				values := values
+				if !slices.Contains(looksAtArguments, number) {
+					values = values[:1]
+				}
 				for _, v := range values {
 					c := call{audit: audit, number: base + number, args: [6]uint64{v, v, v, v, v, v}}
 					if got, want := c.run(t, vm), c.verdict(t, profile); got != want {
@@ -211,7 +219,7 @@ func TestRandomProfilesMeanTheSameCompiled(t *testing.T) {
 	values := []uint64{0, 1, 2, 3, 4, 1 << 31, 1 << 32, 1<<32 + 1, 1<<32 + 2, 1 << 33, ^uint64(0)}
 	pick := func(v []uint64) uint64 { return v[r.IntN(len(v))] }
 	ops := []specs.LinuxSeccompOperator{specs.OpEqualTo, specs.OpNotEqual, specs.OpGreaterThan, specs.OpGreaterEqual, specs.OpLessThan, specs.OpLessEqual, specs.OpMaskedEqual}
-	for range 150 {
+	for range 100 {
 		profile := &specs.LinuxSeccomp{DefaultAction: specs.ActErrno}
 		for _, a := range []specs.Arch{specs.ArchX86, specs.ArchX32} {
 			if r.IntN(2) == 0 {
@@ -230,7 +238,7 @@ func TestRandomProfilesMeanTheSameCompiled(t *testing.T) {
 			profile.Syscalls = append(profile.Syscalls, entry)
 		}
 		vm := newVM(t, profile)
-		for range 400 {
+		for range 150 {
 			c := call{audit: unix.AUDIT_ARCH_X86_64, number: numbers[r.IntN(len(numbers))], args: [6]uint64{pick(values), pick(values), pick(values)}}
 			switch r.IntN(4) {
 			case 0:

@@ -43,7 +43,7 @@ func TestUnknownPartsOfTheSpec(t *testing.T) {
 		b := newBox(t)
 		b.spec.Process.Args = []string{"true"}
 		change(b.spec)
-		_, err := new(Native).Run(t.Context(), &b.c, IO{})
+		_, err := b.native.Run(t.Context(), &b.c, IO{})
 		if err == nil || !strings.Contains(err.Error(), "sandbox: "+want) {
 			t.Errorf("error %v, want %q", err, want)
 		}
@@ -135,7 +135,7 @@ func TestForwardedSignals(t *testing.T) {
 	b.spec.Process.Args = []string{"sh", "-c", "trap 'exit 42' TERM; echo ready; while :; do sleep 0.01; done"}
 	signals := make(chan os.Signal, 1)
 	ready := writerFunc(func([]byte) { signals <- syscall.SIGTERM })
-	status, err := new(Native).Run(t.Context(), &b.c, IO{Stdout: ready, Signals: signals})
+	status, err := b.native.Run(t.Context(), &b.c, IO{Stdout: ready, Signals: signals})
 	if err != nil || status.Code != 42 {
 		t.Errorf("%v, %v, want exit code 42", status, err)
 	}
