@@ -29,13 +29,14 @@ func (b *stageBuilder) addAdd(c *instructions.AddCommand) error {
 }
 
 func (b *stageBuilder) addTransfer(t transfer, keyword string, extract bool) error {
-	text := keyword
+	var text strings.Builder
+	text.WriteString(keyword)
 	owner, err := b.word(t.c, t.chown)
 	if err != nil {
 		return err
 	}
 	if owner != "" {
-		text += " --chown=" + owner
+		text.WriteString(" --chown=" + owner)
 	}
 	mode, err := b.mode(t.c, t.chmod, &text)
 	if err != nil {
@@ -59,13 +60,13 @@ func (b *stageBuilder) addTransfer(t transfer, keyword string, extract bool) err
 		inputs = append(inputs, b.sourceRoot(t.from))
 		a := &graph.Copy{From: len(inputs) - 1, Dest: dest, Owner: owner, Mode: mode, Extract: extract}
 		for _, s := range sources {
-			text += " " + s
+			text.WriteString(" " + s)
 			a.Sources = append(a.Sources, relative(s))
 		}
 		actions = append(actions, a)
 	}
 	for _, doc := range t.files.SourceContents {
-		text += " <<" + doc.Path
+		text.WriteString(" <<" + doc.Path)
 		a, err := b.mkfile(t.c, doc, dest, owner, mode)
 		if err != nil {
 			return err
@@ -73,7 +74,7 @@ func (b *stageBuilder) addTransfer(t transfer, keyword string, extract bool) err
 		actions = append(actions, a)
 	}
 	b.addStep(t.c, &graph.File{Scratch: b.root == graph.None, Actions: actions}, inputs, "")
-	b.commit(text+" "+given, b.root)
+	b.commit(text.String()+" "+given, b.root)
 	return nil
 }
 
@@ -86,12 +87,12 @@ func (b *stageBuilder) sourceRoot(from *origin) graph.ID {
 }
 
 // mode reads --chmod and adds it to the history text.
-func (b *stageBuilder) mode(c instructions.Command, chmod string, text *string) (*uint32, error) {
+func (b *stageBuilder) mode(c instructions.Command, chmod string, text *strings.Builder) (*uint32, error) {
 	s, err := b.word(c, chmod)
 	if err != nil || s == "" {
 		return nil, err
 	}
-	*text += " --chmod=" + s
+	text.WriteString(" --chmod=" + s)
 	n, err := strconv.ParseUint(s, 8, 32)
 	if err == nil && n <= 0o7777 {
 		mode := uint32(n)
