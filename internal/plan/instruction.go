@@ -76,8 +76,7 @@ func (b *stageBuilder) addEnv(c *instructions.EnvCommand) error {
 // addArg declares build arguments. A value comes from --build-arg, else from
 // the instruction, else from the ARG of the same name above the first FROM.
 func (b *stageBuilder) addArg(c *instructions.ArgCommand) error {
-	var text strings.Builder
-	text.WriteString("ARG")
+	text := []string{"ARG"}
 	for _, a := range c.Args {
 		b.declared[a.Key] = true
 		value, known := b.o.BuildArgs[a.Key]
@@ -90,17 +89,19 @@ func (b *stageBuilder) addArg(c *instructions.ArgCommand) error {
 		} else if !known {
 			value, known = b.global.get(a.Key)
 		}
-		text.WriteString(" " + a.Key)
-		if b.args.set(a.Key, value); known {
-			text.WriteString("=" + value)
-			b.setArg(a.Key, value)
-		}
 		// Given and global values are not expanded, so not counted yet.
 		if err := b.expand.spend(len(a.Key) + len(value)); err != nil {
 			return b.fail(c, err)
 		}
+		b.args.set(a.Key, value)
+		if !known {
+			text = append(text, a.Key)
+			continue
+		}
+		text = append(text, a.Key+"="+value)
+		b.setArg(a.Key, value)
 	}
-	b.commit(text.String(), graph.None)
+	b.commit(strings.Join(text, " "), graph.None)
 	return nil
 }
 
@@ -132,12 +133,11 @@ func (b *stageBuilder) addLabel(c *instructions.LabelCommand) error {
 
 // pairText is the history of ENV and LABEL.
 func pairText(keyword string, pairs instructions.KeyValuePairs) string {
-	var text strings.Builder
-	text.WriteString(keyword)
+	text := []string{keyword}
 	for _, p := range pairs {
-		text.WriteString(" " + p.Key + "=" + p.Value)
+		text = append(text, p.String())
 	}
-	return text.String()
+	return strings.Join(text, " ")
 }
 
 // addWorkdir sets the directory and makes it, owned by the user of the moment.

@@ -101,25 +101,24 @@ func summary(doc string) string {
 // runText is the history of a RUN: its arguments, below the ARGs it sees as
 // "|1 NAME=value ".
 func (b *stageBuilder) runText(args []string) (string, error) {
-	var text strings.Builder
-	text.WriteString("RUN ")
+	text := []string{"RUN"}
 	if n := len(b.args.list); n > 0 {
-		fmt.Fprintf(&text, "|%d ", n)
+		text = append(text, fmt.Sprintf("|%d", n))
 	}
 	for _, name := range b.args.names() {
 		value, ok := b.env.get(name)
 		if !ok {
 			value, _ = b.args.get(name)
 		}
-		if err := b.expand.spend(len(name) + len(value) + 2); err != nil {
+		if err := b.expand.spend(len(name) + len(value) + len("= ")); err != nil {
 			return "", err
 		}
-		text.WriteString(name + "=" + value + " ")
+		text = append(text, name+"="+value)
 	}
-	command := strings.Join(args, " ")
-	if err := b.expand.spend(len(command)); err != nil {
-		return "", err
+	for _, a := range args {
+		if err := b.expand.spend(len(a) + len(" ")); err != nil {
+			return "", err
+		}
 	}
-	text.WriteString(command)
-	return text.String(), nil
+	return strings.Join(append(text, args...), " "), nil
 }
