@@ -52,6 +52,9 @@ func (s *Store) takeLease() (*lease, error) {
 			return nil, errors.Join(err, l.release())
 		}
 	}
+	if len(abandoned) > 0 {
+		s.removeFreeLocks()
+	}
 	return l, nil
 }
 

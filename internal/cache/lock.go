@@ -50,6 +50,22 @@ func (s *Store) Lock(ctx context.Context, name string) (unlock func(), err error
 	}
 }
 
+// removeFreeLocks removes the names of locks that processes which are gone held:
+// nobody may ever want those locks again.
+func (s *Store) removeFreeLocks() {
+	paths, _ := filepath.Glob(filepath.Join(s.dir, "locks", "*")) // the pattern is well formed
+	for _, path := range paths {
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			continue // its owner has just removed it
+		}
+		if flock(f, unix.LOCK_EX|unix.LOCK_NB) == nil && sameFile(f, path) {
+			os.Remove(path)
+		}
+		f.Close()
+	}
+}
+
 func sameFile(f *os.File, path string) bool {
 	a, err := f.Stat()
 	if err != nil {
