@@ -8,7 +8,7 @@ TEST_PACKAGES := skopeo umoci docker-registry busybox-static podman buildah runc
 DEMO_PACKAGES := ca-certificates mmdebstrap
 
 # Packages where goroutines share state.
-RACE_PACKAGES ?= ./...
+RACE_PACKAGES ?= ./cmd/... ./internal/...
 FUZZTIME ?= 20s
 
 .PHONY: build

@@ -25,8 +25,8 @@ import (
 
 const (
 	stagecraft = "bin/stagecraft"
-	rootDir    = ".work/bases/debian" // the Debian root, as a build context
-	logDir     = ".work/bases/log"
+	rootDir    = ".work/debian" // the Debian root, as a build context
+	logDir     = ".work/log"
 )
 
 func main() {

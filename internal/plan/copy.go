@@ -29,15 +29,22 @@ func (b *stageBuilder) addAdd(c *instructions.AddCommand) error {
 }
 
 func (b *stageBuilder) addTransfer(t transfer, keyword string, extract bool) error {
-	text := keyword
+	text := []string{keyword}
 	owner, err := b.word(t.c, t.chown)
 	if err != nil {
 		return err
 	}
 	if owner != "" {
-		text += " --chown=" + owner
+		text = append(text, "--chown="+owner)
 	}
-	mode, err := b.mode(t.c, t.chmod, &text)
+	chmod, err := b.word(t.c, t.chmod)
+	if err != nil {
+		return err
+	}
+	if chmod != "" {
+		text = append(text, "--chmod="+chmod)
+	}
+	mode, err := b.mode(t.c, chmod)
 	if err != nil {
 		return err
 	}
@@ -59,13 +66,13 @@ func (b *stageBuilder) addTransfer(t transfer, keyword string, extract bool) err
 		inputs = append(inputs, b.sourceRoot(t.from))
 		a := &graph.Copy{From: len(inputs) - 1, Dest: dest, Owner: owner, Mode: mode, Extract: extract}
 		for _, s := range sources {
-			text += " " + s
 			a.Sources = append(a.Sources, relative(s))
 		}
 		actions = append(actions, a)
+		text = append(text, sources...)
 	}
 	for _, doc := range t.files.SourceContents {
-		text += " <<" + doc.Path
+		text = append(text, "<<"+doc.Path)
 		a, err := b.mkfile(t.c, doc, dest, owner, mode)
 		if err != nil {
 			return err
@@ -73,7 +80,7 @@ func (b *stageBuilder) addTransfer(t transfer, keyword string, extract bool) err
 		actions = append(actions, a)
 	}
 	b.addStep(t.c, &graph.File{Scratch: b.root == graph.None, Actions: actions}, inputs, "")
-	b.commit(text+" "+given, b.root)
+	b.commit(strings.Join(append(text, given), " "), b.root)
 	return nil
 }
 
@@ -85,13 +92,11 @@ func (b *stageBuilder) sourceRoot(from *origin) graph.ID {
 	return b.rootOf(from, "")
 }
 
-// mode reads --chmod and adds it to the history text.
-func (b *stageBuilder) mode(c instructions.Command, chmod string, text *string) (*uint32, error) {
-	s, err := b.word(c, chmod)
-	if err != nil || s == "" {
-		return nil, err
+// mode reads --chmod; "" is none.
+func (b *stageBuilder) mode(c instructions.Command, s string) (*uint32, error) {
+	if s == "" {
+		return nil, nil
 	}
-	*text += " --chmod=" + s
 	n, err := strconv.ParseUint(s, 8, 32)
 	if err == nil && n <= 0o7777 {
 		mode := uint32(n)

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -64,20 +65,18 @@ func (b *stageBuilder) addEnv(c *instructions.EnvCommand) error {
 	if err != nil {
 		return err
 	}
-	text := "ENV"
 	for _, p := range pairs {
 		b.env.set(p.Key, p.Value)
 		b.lasting.set(p.Key, p.Value)
-		text += " " + p.String()
 	}
-	b.commit(text, graph.None)
+	b.commit(pairText("ENV", pairs), graph.None)
 	return nil
 }
 
 // addArg declares build arguments. A value comes from --build-arg, else from
 // the instruction, else from the ARG of the same name above the first FROM.
 func (b *stageBuilder) addArg(c *instructions.ArgCommand) error {
-	text := "ARG"
+	text := []string{"ARG"}
 	for _, a := range c.Args {
 		b.declared[a.Key] = true
 		value, known := b.o.BuildArgs[a.Key]
@@ -90,14 +89,34 @@ func (b *stageBuilder) addArg(c *instructions.ArgCommand) error {
 		} else if !known {
 			value, known = b.global.get(a.Key)
 		}
-		text += " " + a.Key
-		if b.args.set(a.Key, value); known {
-			b.env.set(a.Key, value)
-			text += "=" + value
+		// Given and global values are not expanded, so not counted yet.
+		if err := b.expand.spend(len(a.Key) + len(value)); err != nil {
+			return b.fail(c, err)
 		}
+		b.args.set(a.Key, value)
+		if !known {
+			text = append(text, a.Key)
+			continue
+		}
+		text = append(text, a.Key+"="+value)
+		b.setArg(a.Key, value)
 	}
-	b.commit(text, graph.None)
+	b.commit(strings.Join(text, " "), graph.None)
 	return nil
+}
+
+// scanArgs configure scanners of the result, and are no variables.
+var scanArgs = [...]string{"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"}
+
+// setArg makes an ARG a variable of the stage.
+func (b *stageBuilder) setArg(name, value string) {
+	if slices.Contains(scanArgs[:], name) {
+		return
+	}
+	if _, ok := b.lasting.get(name); ok {
+		b.hidden = append(b.hidden, name)
+	}
+	b.env.set(name, value)
 }
 
 func (b *stageBuilder) addLabel(c *instructions.LabelCommand) error {
@@ -105,13 +124,20 @@ func (b *stageBuilder) addLabel(c *instructions.LabelCommand) error {
 	if err != nil {
 		return err
 	}
-	text := "LABEL"
 	for _, p := range pairs {
 		put(&b.sets.labels, p.Key, p.Value)
-		text += " " + p.String()
 	}
-	b.commit(text, graph.None)
+	b.commit(pairText("LABEL", pairs), graph.None)
 	return nil
+}
+
+// pairText is the history of ENV and LABEL.
+func pairText(keyword string, pairs instructions.KeyValuePairs) string {
+	text := []string{keyword}
+	for _, p := range pairs {
+		text = append(text, p.String())
+	}
+	return strings.Join(text, " ")
 }
 
 // addWorkdir sets the directory and makes it, owned by the user of the moment.
@@ -124,19 +150,32 @@ func (b *stageBuilder) addWorkdir(c *instructions.WorkdirCommand) error {
 		b.find(c, &linter.RuleWorkdirRelativePath, linter.RuleWorkdirRelativePath.Format(p))
 	}
 	b.workdir = true
-	dir := join(b.image.Config.WorkingDir, p)
+	dir := workdir(b.image.Config.WorkingDir, p)
 	b.image.Config.WorkingDir = dir
-	if dir == "/" {
-		b.commit("WORKDIR /", graph.None)
+	made := path.Clean(dir)
+	if made == "/" {
+		b.commit("WORKDIR "+dir, graph.None)
 		return nil
 	}
 	op := &graph.File{
 		Scratch: b.root == graph.None,
-		Actions: []graph.Action{&graph.Mkdir{Path: dir, Mode: 0o755, Owner: b.image.Config.User}},
+		Actions: []graph.Action{&graph.Mkdir{Path: made, Mode: 0o755, Owner: b.image.Config.User}},
 	}
 	b.addStep(c, op, b.over(), "")
 	b.commit("WORKDIR "+dir, b.root)
 	return nil
+}
+
+// workdir is what WORKDIR p makes of the current directory. Config and history
+// keep an absolute path as it was written: "/app/" stays "/app/".
+func workdir(current, p string) string {
+	switch {
+	case path.IsAbs(p):
+		return p
+	case p == "" && path.IsAbs(current):
+		return current
+	}
+	return path.Join("/", current, p)
 }
 
 func (b *stageBuilder) addUser(c *instructions.UserCommand) error {
@@ -152,6 +191,7 @@ func (b *stageBuilder) addUser(c *instructions.UserCommand) error {
 func (b *stageBuilder) addCmd(c *instructions.CmdCommand) {
 	b.overrides(c)
 	b.image.Config.Cmd = b.command(c, c.ShellDependantCmdLine)
+	b.image.Config.ArgsEscaped = true // as docker has it: by CMD in either form, and by CMD alone
 	b.commit(fmt.Sprintf("CMD %q", b.image.Config.Cmd), graph.None)
 }
 
@@ -219,6 +259,9 @@ func (b *stageBuilder) addStopSignal(c *instructions.StopSignalCommand) error {
 // maxSignal is SIGRTMAX.
 const maxSignal = 64
 
+// aliases are second names of signals.
+var aliases = [...]string{"SIGCLD", "SIGIOT", "SIGPOLL"}
+
 // isSignal takes what docker takes: a number, or a name with or without SIG.
 func isSignal(s string) bool {
 	if n, err := strconv.Atoi(s); err == nil {
@@ -226,20 +269,21 @@ func isSignal(s string) bool {
 	}
 	name := "SIG" + strings.TrimPrefix(strings.ToUpper(s), "SIG")
 	if offset, ok := strings.CutPrefix(name, "SIGRTMIN"); ok {
-		return realtime(offset, "+")
+		return realtime(offset, "+", 15)
 	}
 	if offset, ok := strings.CutPrefix(name, "SIGRTMAX"); ok {
-		return realtime(offset, "-")
+		return realtime(offset, "-", 14)
 	}
-	return unix.SignalNum(name) != 0
+	return slices.Contains(aliases[:], name) || unix.SignalNum(name) != 0
 }
 
-// realtime reads the offset of SIGRTMIN+n and SIGRTMAX-n.
-func realtime(offset, sign string) bool {
+// realtime reads the offset of SIGRTMIN+n and SIGRTMAX-n, which have names up
+// to most.
+func realtime(offset, sign string, most uint64) bool {
 	if offset == "" {
 		return true
 	}
 	digits, ok := strings.CutPrefix(offset, sign)
 	n, err := strconv.ParseUint(digits, 10, 8)
-	return ok && err == nil && n > 0 && n <= 30
+	return ok && err == nil && n > 0 && n <= most
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/containerd/platforms"
 	"golang.org/x/sync/errgroup"
 
 	"stagecraft/internal/dockerfile"
@@ -40,6 +41,16 @@ type image struct {
 	imageKey
 	ask  oci.Platform
 	base *Base // nil until it was resolved
+}
+
+// platform is the image's own, normalised: "arm64" for one that says "aarch64"
+// and "v8". One that does not say is taken for what was asked for.
+func (i *image) platform() oci.Platform {
+	p := i.base.Config.Platform
+	if p.OS == "" || p.Architecture == "" {
+		p = i.ask
+	}
+	return platforms.Normalize(p)
 }
 
 // rootKey tells images that are vertices apart.
@@ -160,16 +171,12 @@ func (p *planner) imageRoot(i *image, stage, name string, at place) graph.ID {
 	if id, ok := p.roots[key]; ok {
 		return id
 	}
-	platform := i.ask
-	if c := b.Config.Platform; c.OS != "" && c.Architecture != "" {
-		platform = c
-	}
 	text := "FROM " + b.Ref
 	if b.Digest != "" && !strings.Contains(b.Ref, "@") {
 		text += "@" + b.Digest.String()
 	}
 	id := p.graph.Add(&graph.Vertex{
-		Op:    &graph.Image{Ref: b.Ref, Digest: b.Digest, Platform: platform, DiffIDs: b.Config.RootFS.DiffIDs},
+		Op:    &graph.Image{Ref: b.Ref, Digest: b.Digest, Platform: i.platform(), DiffIDs: b.Config.RootFS.DiffIDs},
 		Stage: stage,
 		Name:  name + text,
 		Text:  text,

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/util/suggest"
@@ -20,6 +21,7 @@ import (
 type planner struct {
 	file     *dockerfile.File
 	o        Options
+	asked    bool // for a platform, rather than for the host's
 	expand   *expander
 	global   *variables         // what FROM lines see
 	contexts map[string]Context // by contextName
@@ -43,7 +45,8 @@ func newPlanner(file *dockerfile.File, o Options) (*planner, error) {
 	if o.Host.OS == "" {
 		o.Host = oci.HostPlatform()
 	}
-	if o.Platform.OS == "" {
+	asked := o.Platform.OS != ""
+	if !asked {
 		o.Platform = o.Host
 	}
 	if !oci.MatchPlatform(o.Host, o.Platform) {
@@ -55,6 +58,7 @@ func newPlanner(file *dockerfile.File, o Options) (*planner, error) {
 	p := &planner{
 		file:     file,
 		o:        o,
+		asked:    asked,
 		expand:   newExpander(file.Escape),
 		contexts: make(map[string]Context, len(o.Contexts)),
 		proxy:    proxyOf(o.BuildArgs),
@@ -157,7 +161,7 @@ func (p *planner) labels() []string {
 // need marks what the target needs. References point upwards in the file, so
 // one pass from the bottom is enough.
 func (p *planner) need(target *stage) error {
-	target.Needed, target.Target = true, true
+	target.Needed, target.Target, target.asRoot = true, true, true
 	target.Reason = "it is the target"
 	for _, s := range slices.Backward(p.stages) {
 		if !s.Needed {
@@ -166,6 +170,7 @@ func (p *planner) need(target *stage) error {
 		}
 		for _, i := range s.DependsOn {
 			d := p.stages[i]
+			d.asRoot = d.asRoot || i == s.parent
 			if d.Needed {
 				continue
 			}
@@ -192,6 +197,7 @@ func (p *planner) finish(target *stage) (*Plan, error) {
 		Config: b.image,
 		Base:   b.base,
 	}
+	plan.Config.Platform = p.platformOf(b.image.Platform)
 	c := &plan.Config.Config
 	c.Env = b.lasting.lend()
 	c.Labels, c.ExposedPorts, c.Volumes = maps.Clone(c.Labels), maps.Clone(c.ExposedPorts), maps.Clone(c.Volumes)
@@ -222,6 +228,26 @@ func (p *planner) finish(target *stage) (*Plan, error) {
 	}
 	plan.Warnings = p.warnings
 	return plan, nil
+}
+
+// platformOf is what the config says it is for: what the base image claims,
+// but for what the caller asked for by name.
+func (p *planner) platformOf(base oci.Platform) oci.Platform {
+	if !p.asked {
+		return platforms.Normalize(base)
+	}
+	want, same := p.o.Platform, p.o.Platform.OS == base.OS && p.o.Platform.Architecture == base.Architecture
+	base.OS, base.Architecture = want.OS, want.Architecture
+	if want.Variant != "" || !same {
+		base.Variant = want.Variant
+	}
+	if want.OSVersion != "" || !same {
+		base.OSVersion = want.OSVersion
+	}
+	if want.OSFeatures != nil {
+		base.OSFeatures = slices.Clone(want.OSFeatures)
+	}
+	return platforms.Normalize(base)
 }
 
 // unusedArgs lists build args that no ARG of the file's needed part takes.

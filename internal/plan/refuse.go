@@ -34,10 +34,13 @@ func unsupported(c instructions.Command) string {
 	case *instructions.OnbuildCommand:
 		return "ONBUILD"
 	case *instructions.RunCommand:
-		for _, flag := range [...]string{"mount", "security", "device"} {
+		for _, flag := range [...]string{"mount", "device"} {
 			if slices.Contains(c.FlagsUsed, flag) {
 				return "RUN --" + flag
 			}
+		}
+		if mode := instructions.GetSecurity(c); mode != instructions.SecuritySandbox {
+			return "RUN --security=" + mode
 		}
 	case *instructions.CopyCommand:
 		return firstUsed("COPY --", map[string]bool{"link": c.Link, "parents": c.Parents, "exclude": len(c.ExcludePatterns) > 0})

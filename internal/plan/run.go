@@ -23,7 +23,7 @@ func (b *stageBuilder) addRun(c *instructions.RunCommand) error {
 	if c.PrependShell {
 		args = b.inShell(args)
 	}
-	if len(args) == 0 || args[len(args)-1] == "" && c.PrependShell {
+	if len(args) == 0 {
 		e := b.refusef(c, "RUN has no command")
 		e.Hint = "RUN command, or RUN [\"program\", \"argument\"]"
 		return e
@@ -35,14 +35,14 @@ func (b *stageBuilder) addRun(c *instructions.RunCommand) error {
 	op := &graph.Exec{
 		Args:    args,
 		Env:     b.env.lend(),
-		Dir:     b.image.Config.WorkingDir,
+		Dir:     join("/", b.image.Config.WorkingDir),
 		User:    b.image.Config.User,
 		Network: network,
 		Files:   files,
 		Proxy:   b.proxy,
 	}
-	text := "RUN " + b.argText() + strings.Join(args, " ")
-	if err := b.expand.spend(len(text)); err != nil {
+	text, err := b.runText(args)
+	if err != nil {
 		return b.fail(c, err)
 	}
 	b.addStep(c, op, b.over(), more)
@@ -98,19 +98,27 @@ func summary(doc string) string {
 	return first
 }
 
-// argText shows the ARGs that a RUN sees in its history, as "|1 NAME=value ".
-func (b *stageBuilder) argText() string {
-	if len(b.args.list) == 0 {
-		return ""
+// runText is the history of a RUN: its arguments, below the ARGs it sees as
+// "|1 NAME=value ".
+func (b *stageBuilder) runText(args []string) (string, error) {
+	text := []string{"RUN"}
+	if n := len(b.args.list); n > 0 {
+		text = append(text, fmt.Sprintf("|%d", n))
 	}
-	var text strings.Builder
-	fmt.Fprintf(&text, "|%d ", len(b.args.list))
 	for _, name := range b.args.names() {
 		value, ok := b.env.get(name)
 		if !ok {
 			value, _ = b.args.get(name)
 		}
-		text.WriteString(name + "=" + value + " ")
+		if err := b.expand.spend(len(name) + len(value) + len("= ")); err != nil {
+			return "", err
+		}
+		text = append(text, name+"="+value)
 	}
-	return text.String()
+	for _, a := range args {
+		if err := b.expand.spend(len(a) + len(" ")); err != nil {
+			return "", err
+		}
+	}
+	return strings.Join(append(text, args...), " "), nil
 }

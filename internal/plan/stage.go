@@ -30,8 +30,18 @@ type stage struct {
 	parent int             // index of the stage it is built on, -1 for none
 	from   *origin         // else what it is built on; nil for scratch
 	copies map[int]*origin // what its COPY --from name, by the command's index
-	err    error           // the first thing wrong with its references; matters only where it is needed
+	err    error           // the first thing that bars it from being built here; matters only where it is needed
 	built  *stageBuilder   // set once it was built
+
+	replaced bool // by a named context
+	asRoot   bool // it is the target, or a needed stage builds on it
+}
+
+// bar keeps the first reason for which a stage cannot be built.
+func (s *stage) bar(err error) {
+	if s.err == nil {
+		s.err = err
+	}
 }
 
 // place is the stage's FROM.
@@ -42,8 +52,9 @@ func (p *planner) failFrom(s *stage, format string, args ...any) *dockerfile.Err
 }
 
 // link finds what every stage refers to. It looks at all stages, so that the
-// plan can show them; what is wrong is kept with the stage.
-func (p *planner) link() {
+// plan can show them: a name that can mean nothing is an error in each, as it
+// is for docker. What only bars a stage from being built is kept with it.
+func (p *planner) link() error {
 	p.stages = make([]*stage, len(p.file.Stages))
 	for i := range p.file.Stages {
 		src := &p.file.Stages[i]
@@ -70,7 +81,7 @@ func (p *planner) link() {
 	above := make(map[string]int, len(p.stages)) // the names that a stage may refer to
 	for _, s := range p.stages {
 		if err := p.linkStage(s, above); err != nil {
-			s.err = err
+			return err
 		}
 		slices.Sort(s.DependsOn)
 		s.DependsOn = slices.Compact(s.DependsOn)
@@ -78,13 +89,14 @@ func (p *planner) link() {
 			above[s.Name] = s.Index
 		}
 	}
+	return nil
 }
 
 func (p *planner) linkStage(s *stage, above map[string]int) error {
 	if s.Name != "" && s.Name != "scratch" && s.Name != "context" {
 		if c, ok := p.contexts[contextName(s.Name)]; ok {
 			s.from = p.contextOrigin(s.Name, c, p.o.Platform, s.place())
-			s.From = "context " + s.Name
+			s.From, s.replaced = "context "+s.Name, true
 			s.src = &instructions.Stage{Name: s.Name, SourceCode: s.src.SourceCode, Location: s.src.Location}
 			return nil
 		}
@@ -102,15 +114,11 @@ func (p *planner) linkStage(s *stage, above map[string]int) error {
 	if err := p.linkBase(s, name, above); err != nil {
 		return err
 	}
-	var first error
 	for i, c := range s.src.Commands {
 		if c, ok := c.(*instructions.CopyCommand); ok && c.From != "" {
 			o, err := p.copyOrigin(s, c, above)
-			if err != nil && first == nil {
-				first = err
-			}
 			if err != nil {
-				continue
+				return err
 			}
 			s.copies[i] = o
 			if o.stage >= 0 {
@@ -118,7 +126,7 @@ func (p *planner) linkStage(s *stage, above map[string]int) error {
 			}
 		}
 	}
-	return first
+	return nil
 }
 
 // linkBase resolves the name that a FROM gives.
@@ -132,7 +140,7 @@ func (p *planner) linkBase(s *stage, name string, above map[string]int) error {
 		s.DependsOn = append(s.DependsOn, i)
 		return nil
 	}
-	if strings.EqualFold(name, "scratch") {
+	if name == "scratch" {
 		return nil
 	}
 	o, err := p.imageOrigin(name, platform, s.place())
@@ -145,7 +153,8 @@ func (p *planner) linkBase(s *stage, name string, above map[string]int) error {
 	return nil
 }
 
-// stagePlatform reads --platform. What it names must run here.
+// stagePlatform reads --platform. What it names must run here where the stage
+// is needed.
 func (p *planner) stagePlatform(s *stage) (oci.Platform, error) {
 	if s.src.Platform == "" {
 		return p.o.Platform, nil
@@ -154,6 +163,11 @@ func (p *planner) stagePlatform(s *stage) (oci.Platform, error) {
 	if err != nil {
 		return oci.Platform{}, p.failFrom(s, "%v", err)
 	}
+	if text == "" {
+		e := p.failFrom(s, "the platform %s is empty", s.src.Platform)
+		e.Hint = "BUILDPLATFORM and TARGETPLATFORM are always set; another ARG stands above the first FROM and has a default"
+		return oci.Platform{}, e
+	}
 	want, err := oci.ParsePlatform(text)
 	if err != nil {
 		return oci.Platform{}, p.failFrom(s, "--platform=%s: %v", text, err)
@@ -161,7 +175,7 @@ func (p *planner) stagePlatform(s *stage) (oci.Platform, error) {
 	if !oci.MatchPlatform(p.o.Host, want) {
 		e := p.failFrom(s, "--platform=%s on %s is not supported yet", text, oci.FormatPlatform(p.o.Host))
 		e.Hint = "build on a machine of that platform"
-		return oci.Platform{}, e
+		s.bar(e)
 	}
 	return want, nil
 }
@@ -193,10 +207,11 @@ func (p *planner) copyOrigin(s *stage, c *instructions.CopyCommand, above map[st
 	case isStage && i > s.Index:
 		e := p.refusef(c, "stage %s is defined below, at line %d", p.stages[i].Label(), p.stages[i].Pos.Line)
 		e.Hint = fmt.Sprintf("move stage %s above stage %s", p.stages[i].Label(), s.Label())
-		return nil, e
+		s.bar(e)
+		return &origin{stage: -1}, nil
 	case isStage:
 		return &origin{stage: i}, nil
-	case strings.EqualFold(name, "scratch"):
+	case name == "scratch":
 		return &origin{stage: -1}, nil
 	}
 	o, err := p.imageOrigin(name, p.o.Platform, place{dockerfile.Line(c.Location()), source(c)})

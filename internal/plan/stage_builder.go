@@ -33,6 +33,7 @@ type stageBuilder struct {
 	env     *variables // what RUN and expansion see: ENV and ARG
 	lasting *variables // what the image keeps: ENV alone
 	args    *variables // the ARGs declared so far, for the text of RUN
+	hidden  []string   // ENVs that an ARG of this stage stands over in env
 	history []HistoryItem
 	sets    sets
 
@@ -84,7 +85,9 @@ func (b *stageBuilder) start() error {
 		return nil
 	}
 	b.image.Platform = b.o.Platform
-	b.image.Config.WorkingDir = "/"
+	if !s.replaced {
+		b.image.Config.WorkingDir = "/"
+	}
 	if o := s.from; o != nil && o.image != nil {
 		s.Base = o.image.base
 		b.base = s.Base
@@ -93,38 +96,54 @@ func (b *stageBuilder) start() error {
 		}
 		b.root = b.imageRoot(o.image, s.Label(), b.prefix(), o.place)
 		b.takeImage(o.image)
-	} else if o != nil {
+	} else if o != nil && (s.asRoot || b.total > 1) {
 		b.copyContext(o)
+	} else if o != nil {
+		b.root = b.localRoot(o.local) // no step needs it as a layer
 	}
-	b.env = variablesOf(b.image.Config.Env)
-	if _, ok := b.env.get("PATH"); !ok {
-		b.env.set("PATH", defaultPath)
+	b.lasting = variablesOf(b.image.Config.Env)
+	if !s.replaced {
+		b.setPath()
 	}
-	b.lasting = b.env.fork()
-	b.env = b.env.fork()
+	b.lasting, b.env = b.lasting.fork(), b.lasting.fork()
 	return nil
 }
 
-// inherit makes b a copy of a stage that is built.
+// setPath gives the image a PATH where it has none. A stage that a context
+// replaces stays what the context is until another builds on it.
+func (b *stageBuilder) setPath() {
+	if _, ok := b.lasting.get("PATH"); !ok {
+		b.lasting.set("PATH", defaultPath)
+	}
+}
+
+// inherit makes b a copy of a stage that is built. Its ENVs come back from
+// below the ARGs that stood over them.
 func (b *stageBuilder) inherit(from *stageBuilder) {
 	b.parent, b.base, b.root = from, from.base, from.root
 	b.workdir = from.workdir
 	b.image = from.image
 	b.env, b.lasting, b.args = from.env.fork(), from.lasting.fork(), from.args.fork()
+	if from.stage.replaced {
+		b.setPath()
+		b.env = b.lasting.fork()
+	}
+	for _, name := range from.hidden {
+		value, _ := b.lasting.get(name)
+		b.env.set(name, value)
+	}
 }
 
 // takeImage makes the config that of a base image, less what is of its file
 // alone.
 func (b *stageBuilder) takeImage(from *image) {
-	c := from.base.Config
-	platform := c.Platform
-	if platform.OS == "" || platform.Architecture == "" {
-		platform = from.ask
-	}
-	b.image = c
+	platform := from.platform()
+	b.image = from.base.Config
 	b.image.Platform = platform
 	b.image.RootFS, b.image.History, b.image.Created = oci.RootFS{}, nil, nil
-	b.image.Config.WorkingDir = join("/", c.Config.WorkingDir)
+	if dir := b.image.Config.WorkingDir; dir != "" {
+		b.image.Config.WorkingDir = workdir("/", dir)
+	}
 	if want := from.ask; want.OS != platform.OS || want.Architecture != platform.Architecture {
 		b.findAt(b.stage.src.Location, b.stage.src.Comments, &linter.RuleInvalidBaseImagePlatform,
 			linter.RuleInvalidBaseImagePlatform.Format(b.stage.From, oci.FormatPlatform(want), oci.FormatPlatform(platform)))

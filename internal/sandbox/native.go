@@ -161,9 +161,8 @@ func (n *Native) run(ctx context.Context, s *setup, streams IO) (Status, error) 
 }
 
 // initEnv is the environment of the inner half, none of which the command sees:
-// it is short-lived and has no use for threads, collections or a second look at
-// its limits.
-var initEnv = []string{"GOMAXPROCS=1", "GOGC=off", "GODEBUG=containermaxprocs=0,updatemaxprocs=0,asyncpreemptoff=1"}
+// it is short-lived and has no use for threads, collections or preemption.
+var initEnv = []string{"GOMAXPROCS=1", "GOGC=off", "GODEBUG=asyncpreemptoff=1"}
 
 // file is the setup in a file without a name, from its start.
 func (s *setup) file() (*os.File, error) {

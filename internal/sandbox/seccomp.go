@@ -5,7 +5,6 @@ import (
 	"runtime"
 	"slices"
 
-	"github.com/elastic/go-seccomp-bpf/arch"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -13,24 +12,6 @@ import (
 // A profile is compiled by the builder, once, and the sandbox's process only
 // loads the result. The program tells architectures apart first, then finds the
 // system call by binary search, and only then looks at arguments.
-
-// x32Bit marks the calls of the x32 ABI, which shares its architecture value
-// with x86-64.
-const x32Bit = 0x40000000
-
-// seccompArches are the architectures that a builder of the key's GOARCH can
-// run: the kernel's value for each and its call numbers. All are little-endian,
-// which bpf.go relies on.
-var seccompArches = map[string][]seccompArch{
-	"amd64": {{specs.ArchX86_64, unix.AUDIT_ARCH_X86_64, "x86_64"}, {specs.ArchX32, unix.AUDIT_ARCH_X86_64, "x32"}, {specs.ArchX86, unix.AUDIT_ARCH_I386, "i386"}},
-	"arm64": {{specs.ArchAARCH64, unix.AUDIT_ARCH_AARCH64, "aarch64"}, {specs.ArchARM, unix.AUDIT_ARCH_ARM, "arm"}},
-}
-
-type seccompArch struct {
-	name  specs.Arch
-	audit uint32
-	table string
-}
 
 // seccompRule is what one entry of a profile says of one call.
 type seccompRule struct {
@@ -53,16 +34,18 @@ func compileSeccomp(profile *specs.LinuxSeccomp) ([]unix.SockFilter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("seccomp: default action: %w", err)
 	}
-	known := seccompArches[runtime.GOARCH]
-	if len(known) == 0 {
-		return nil, fmt.Errorf("seccomp: no system call numbers for %s", runtime.GOARCH)
+	table := seccompTables[runtime.GOARCH]
+	numbers, err := table.callNumbers()
+	if err != nil {
+		return nil, fmt.Errorf("seccomp: %w", err)
 	}
+	known := table.arches
 	searches := map[uint32]bpfProgram{}
-	for _, a := range known {
+	for i, a := range known {
 		if a != known[0] && !slices.Contains(profile.Architectures, a.name) {
 			continue
 		}
-		calls, err := seccompCalls(profile, a)
+		calls, err := seccompCalls(profile, numbers[i])
 		if err != nil {
 			return nil, fmt.Errorf("seccomp: %w", err)
 		}
@@ -90,11 +73,7 @@ func compileSeccomp(profile *specs.LinuxSeccomp) ([]unix.SockFilter, error) {
 }
 
 // seccompCalls collects the rules by call number.
-func seccompCalls(profile *specs.LinuxSeccomp, a seccompArch) (map[uint32][]seccompRule, error) {
-	info, err := arch.GetInfo(a.table)
-	if err != nil {
-		return nil, err
-	}
+func seccompCalls(profile *specs.LinuxSeccomp, numbers map[string]uint32) (map[uint32][]seccompRule, error) {
 	calls := map[uint32][]seccompRule{}
 	for _, entry := range profile.Syscalls {
 		action, err := seccompAction(entry.Action, entry.ErrnoRet)
@@ -106,11 +85,10 @@ func seccompCalls(profile *specs.LinuxSeccomp, a seccompArch) (map[uint32][]secc
 			return nil, fmt.Errorf("%v: %w", entry.Names, err)
 		}
 		for _, name := range entry.Names {
-			number, ok := info.SyscallNames[name]
+			n, ok := numbers[name]
 			if !ok {
 				continue
 			}
-			n := uint32(number | info.SeccompMask)
 			for _, args := range alternatives {
 				calls[n] = append(calls[n], seccompRule{args, action})
 			}

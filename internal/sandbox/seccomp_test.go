@@ -74,10 +74,11 @@ func (c call) verdict(t testing.TB, profile *specs.LinuxSeccomp) uint32 {
 	if err != nil {
 		t.Fatal(err)
 	}
+	numbers := numbersOf(info)
 	last, named := uint32(0), false
 	for _, entry := range profile.Syscalls {
 		for _, name := range entry.Names {
-			n, ok := info.SyscallNames[name]
+			n, ok := numbers[name]
 			if !ok {
 				continue
 			}
@@ -86,7 +87,7 @@ func (c call) verdict(t testing.TB, profile *specs.LinuxSeccomp) uint32 {
 	}
 	for _, entry := range profile.Syscalls {
 		for _, name := range entry.Names {
-			if n, ok := info.SyscallNames[name]; ok && uint32(n|info.SeccompMask) == c.number && c.matches(entry.Args) {
+			if n, ok := numbers[name]; ok && uint32(n|info.SeccompMask) == c.number && c.matches(entry.Args) {
 				return actionValue(entry.Action, entry.ErrnoRet)
 			}
 		}

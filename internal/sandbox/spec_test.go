@@ -136,8 +136,13 @@ func TestForwardedSignals(t *testing.T) {
 	signals := make(chan os.Signal, 1)
 	ready := writerFunc(func([]byte) { signals <- syscall.SIGTERM })
 	status, err := b.native.Run(t.Context(), &b.c, IO{Stdout: ready, Signals: signals})
-	if err != nil || status.Code != 42 {
+	if err != nil || status != (Status{Code: 42}) {
 		t.Errorf("%v, %v, want exit code 42", status, err)
+	}
+	ready = func([]byte) { signals <- syscall.SIGKILL }
+	status, err = b.native.Run(t.Context(), &b.c, IO{Stdout: ready, Signals: signals})
+	if err != nil || status != (Status{Signal: syscall.SIGKILL}) {
+		t.Errorf("%v, %v, want it killed", status, err)
 	}
 }
 
