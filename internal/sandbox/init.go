@@ -33,7 +33,7 @@ func Init() {
 	switch {
 	case len(os.Args) > 0 && os.Args[0] == guardName:
 		guardMain()
-		os.Exit(0)
+		unix.Exit(0) // at once: there is nothing to be written out
 	case len(os.Args) == 0 || os.Args[0] != initName:
 		return
 	}
@@ -47,7 +47,7 @@ func Init() {
 	} else {
 		report{Failure: err.Error()}.send()
 	}
-	os.Exit(1)
+	unix.Exit(1)
 }
 
 func (r report) send() {
