@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,6 +21,10 @@ import (
 
 func TestMain(m *testing.M) {
 	sandbox.Init()
+	// Most tests wait most of the time: for retries, sleeps and the disk.
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){"stagecraft": main})
 }
 

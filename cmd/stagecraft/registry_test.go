@@ -114,6 +114,35 @@ func TestBaseFaults(t *testing.T) {
 	}
 }
 
+// Bases that have their lower layers in common are each pulled whole, whichever
+// comes first.
+func TestBasesThatShareLayers(t *testing.T) {
+	t.Parallel()
+	common := testkit.BusyboxTar(t)
+	top := func(name string) []byte {
+		return testkit.Tar(testkit.Entry{Name: name, Mode: 0o644, Data: []byte(name + "\n")})
+	}
+	p := newPulling(t, nil)
+	p.registry.Push(t, "hub/library/small:1", testkit.Image(t, testkit.ImageOptions{Tars: [][]byte{common}}))
+	p.registry.Push(t, "hub/library/left:1", testkit.Image(t, testkit.ImageOptions{Tars: [][]byte{common, top("left")}}))
+	p.registry.Push(t, "hub/library/right:1", testkit.Image(t, testkit.ImageOptions{Tars: [][]byte{common, top("right")}}))
+	p.write(map[string]string{"Dockerfile": `FROM small:1 AS small
+RUN echo small > /small
+FROM left:1 AS left
+RUN sleep 0.2; cat /left > /made
+FROM right:1 AS right
+RUN sleep 0.2; cat /right > /made
+FROM small
+COPY --from=left /made /l
+COPY --from=right /made /r
+CMD ["/bin/sh", "-c", "cat /small /l /r"]
+`})
+	p.succeed("build", "-t", "app", ".")
+	if got := p.succeed("run", "app").stdout; got != "small\nleft\nright\n" {
+		t.Errorf("the image prints %q", got)
+	}
+}
+
 func TestRegistryDown(t *testing.T) {
 	t.Parallel()
 	p := newPulling(t, map[string]string{"Dockerfile": onBase, "file": ""})

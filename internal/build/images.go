@@ -2,8 +2,7 @@ package build
 
 import (
 	"context"
-	"errors"
-	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -99,19 +98,8 @@ func (im *images) from(id oci.Digest) (layerOf, bool) {
 // ensure pulls and unpacks what the store lacks of a root's base image, and
 // returns that image, nil where nothing is lacking.
 func (im *images) ensure(ctx context.Context, store *cache.Store, stack *snapshot.Stack, report *reporter) (*image.Image, error) {
-	var img *image.Image
-	for _, id := range stack.Layers() {
-		if _, err := store.Layer(id); err == nil {
-			continue
-		} else if !errors.Is(err, cache.ErrNotFound) {
-			return nil, err
-		}
-		if l, ok := im.from(id); ok {
-			img = l.img
-			break
-		}
-	}
-	if img == nil {
+	img := im.below(stack)
+	if img == nil || im.present(store, img) {
 		return nil, nil
 	}
 	unlock, err := store.Lock(ctx, "pull "+img.Digest.String())
@@ -122,10 +110,31 @@ func (im *images) ensure(ctx context.Context, store *cache.Store, stack *snapsho
 	if im.present(store, img) {
 		return nil, nil
 	}
-	done := report.task(fmt.Sprintf("pull and unpack %s@%s", img.Ref, img.Digest))
+	name := img.Ref
+	if !strings.Contains(name, "@") {
+		name += "@" + img.Digest.String()
+	}
+	done := report.task("pull and unpack " + name)
 	_, err = image.EnsureLayers(ctx, store, img)
 	done(err)
 	return img, err
+}
+
+// below returns the image that a root lies over, nil where there is none. Images
+// often share their lower layers: it is the one with the most layers of all that
+// the root begins with.
+func (im *images) below(stack *snapshot.Stack) *image.Image {
+	ids := stack.Layers()
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	var best *image.Image
+	for _, img := range im.byDigest {
+		n := len(img.LayerIDs)
+		if n <= len(ids) && slices.Equal(ids[:n], img.LayerIDs) && (best == nil || n > len(best.LayerIDs)) {
+			best = img
+		}
+	}
+	return best
 }
 
 // present reports whether all layers of an image are unpacked.

@@ -16,6 +16,19 @@ import (
 // be made in every test.
 func BusyboxImage(t testing.TB) v1.Image {
 	t.Helper()
+	return Image(t, ImageOptions{
+		Architecture: runtime.GOARCH,
+		Tars:         [][]byte{BusyboxTar(t)},
+		Config: v1.Config{
+			Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+			Cmd: []string{"sh"},
+		},
+	})
+}
+
+// BusyboxTar is the layer of [BusyboxImage].
+func BusyboxTar(t testing.TB) []byte {
+	t.Helper()
 	path, binary := busybox(t)
 	out, err := exec.Command(path, "--list").Output()
 	if err != nil {
@@ -41,14 +54,7 @@ func BusyboxImage(t testing.TB) v1.Image {
 			entries = append(entries, Entry{Name: "bin/" + applet, HardLink: "bin/busybox"})
 		}
 	}
-	return Image(t, ImageOptions{
-		Architecture: runtime.GOARCH,
-		Tars:         [][]byte{Tar(entries...)},
-		Config: v1.Config{
-			Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
-			Cmd: []string{"sh"},
-		},
-	})
+	return Tar(entries...)
 }
 
 // BusyboxLayout puts [BusyboxImage] into an OCI layout, tagged "latest", and

@@ -34,7 +34,7 @@ func Tar(entries ...Entry) []byte {
 			case e.Link != "":
 				h.Typeflag, h.Linkname, h.Mode = tar.TypeSymlink, e.Link, 0o777
 			case e.HardLink != "":
-				h.Typeflag, h.Linkname, h.Mode = tar.TypeLink, e.HardLink, 0o644
+				h.Typeflag, h.Linkname, h.Mode = tar.TypeLink, e.HardLink, modeOf(entries, e.HardLink)
 			case strings.HasSuffix(e.Name, "/"):
 				h.Typeflag = tar.TypeDir
 			default:
@@ -53,6 +53,16 @@ func Tar(entries ...Entry) []byte {
 	}
 	w.Close()
 	return buf.Bytes()
+}
+
+// modeOf is the mode that a hard link says again, and that some readers believe.
+func modeOf(entries []Entry, name string) int64 {
+	for _, e := range entries {
+		if e.Name == name {
+			return e.Mode
+		}
+	}
+	return 0o644
 }
 
 // announcesMore reports whether the last entry is cut short on purpose.
