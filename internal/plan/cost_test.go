@@ -61,7 +61,7 @@ func TestCostIsLinear(t *testing.T) {
 			b.WriteString("FROM scratch\n")
 		},
 	}
-	const small, factor = 500, 4
+	const small, factor = 250, 4
 	for name, shape := range shapes {
 		t.Run(name, func(t *testing.T) {
 			few, fewBytes := planCost(t, shape, small)
