@@ -43,7 +43,8 @@ type job struct {
 // usage is what a command took.
 type usage struct {
 	wall time.Duration
-	peak int64 // resident memory of the tool's main process in bytes, at its highest
+	cpu  time.Duration // of the tool and all it ran: steadier than wall on a machine with other work
+	peak int64         // resident memory of the tool's main process in bytes, at its highest
 }
 
 // openBuilders returns the tools to measure: stagecraft, and of the others those
@@ -120,6 +121,7 @@ func execute(ctx context.Context, p place, name string, args ...string) (usage, 
 	if err != nil {
 		return u, nil, fmt.Errorf("%s %s: %w\n%s%s", filepath.Base(name), strings.Join(args, " "), err, stdout.Bytes(), stderr.Bytes())
 	}
+	u.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	if r, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		u.peak = r.Maxrss << 10
 	}
@@ -137,6 +139,22 @@ func forgetPeak() {
 // figures of memory are too high, and nothing else is wrong.
 func resetPeak(pid string) {
 	_ = os.WriteFile("/proc/"+pid+"/clear_refs", []byte("5"), 0o644)
+}
+
+// lock takes path for this process, until it ends: two runs on one directory would
+// remove each other's stores.
+func lock(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	fd, err := unix.Open(path, unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", path, err)
+	}
+	if err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return fmt.Errorf("lock %s: %w; another run is under way", path, err)
+	}
+	return nil
 }
 
 // settle waits until what was written before is on disk, so that a tool does not pay

@@ -119,13 +119,45 @@ func (k *buildkit) run(ctx context.Context, j job, more ...string) (usage, error
 		args = append(args, "--oci-layout", b.name+"="+b.dir, "--opt", "context:"+b.name+"=oci-layout://"+b.name+"@"+b.digest)
 	}
 	pid := strconv.Itoa(k.daemon.Process.Pid)
+	before, err := cpuOf(pid)
+	if err != nil {
+		return usage{}, err
+	}
 	resetPeak(pid)
 	u, _, err := execute(ctx, place{}, k.clientPath, append(args, more...)...)
 	if err != nil {
 		return u, err
 	}
+	after, err := cpuOf(pid)
+	if err != nil {
+		return u, err
+	}
+	u.cpu += after - before
 	u.peak, err = peakOf(pid)
 	return u, err
+}
+
+// cpuOf is the processor time of a process and of the children that it waited for.
+func cpuOf(pid string) (time.Duration, error) {
+	b, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return 0, err
+	}
+	// The name, in parentheses, may have spaces. utime, stime, cutime and cstime are
+	// the 12th to 15th fields after it.
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(fields) < 15 {
+		return 0, fmt.Errorf("/proc/%s/stat: %d fields after the name", pid, len(fields))
+	}
+	var ticks int64
+	for _, field := range fields[11:15] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("/proc/%s/stat: %w", pid, err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * (time.Second / 100), nil // USER_HZ, which never changed
 }
 
 // peakOf reads VmHWM of a process, in bytes.

@@ -71,6 +71,9 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := lock(dir + ".lock"); err != nil {
+		return err
+	}
 	if err := removeTree(dir); err != nil { // of a run that was killed
 		return err
 	}

@@ -91,6 +91,27 @@ func (r *results) times() [][]string {
 	return table
 }
 
+// processor is the table of the medians of processor time.
+func (r *results) processor() [][]string {
+	table := [][]string{append([]string{"processor time"}, r.names...)}
+	for _, row := range rows {
+		if r.measured[row] == nil {
+			continue
+		}
+		line := []string{row}
+		for _, name := range r.names {
+			var times []time.Duration
+			for _, u := range r.measured[row][name] {
+				times = append(times, u.cpu)
+			}
+			slices.Sort(times)
+			line = append(line, show(median(times)))
+		}
+		table = append(table, line)
+	}
+	return table
+}
+
 // memory is the table of peaks. A RUN step's own processes would be counted with
 // some tools and not with others: rows where they are large are left out.
 func (r *results) memory() [][]string {
@@ -138,7 +159,7 @@ func (r *results) notes() []string {
 // text is the result for a terminal.
 func (r *results) text(m *machine) string {
 	var b bytes.Buffer
-	for _, table := range [][][]string{r.times(), r.memory()} {
+	for _, table := range [][][]string{r.times(), r.processor(), r.memory()} {
 		w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 		for _, line := range table {
 			fmt.Fprintln(w, strings.Join(line, "\t"))
@@ -159,7 +180,7 @@ func (r *results) markdown(m *machine) string {
 	for _, line := range m.lines() {
 		fmt.Fprintf(&b, "- %s\n", line)
 	}
-	for _, table := range [][][]string{r.times(), r.memory()} {
+	for _, table := range [][][]string{r.times(), r.processor(), r.memory()} {
 		fmt.Fprintln(&b)
 		for i, line := range table {
 			fmt.Fprintf(&b, "| %s |\n", strings.Join(line, " | "))
