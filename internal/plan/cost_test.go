@@ -47,6 +47,12 @@ func TestCostIsLinear(t *testing.T) {
 				fmt.Fprintf(b, "ENV V%d=%d\nRUN x\n", i, i)
 			}
 		},
+		"hidden": func(b *strings.Builder, n int) {
+			b.WriteString("FROM debian:12 AS s0\nENV A=1\n")
+			for i := range n {
+				fmt.Fprintf(b, "FROM s%d AS s%d\nARG A=%d\nRUN x\n", i, i+1, i)
+			}
+		},
 		"skipped": func(b *strings.Builder, n int) {
 			b.WriteString("FROM debian:12\n")
 			for i := range n {
@@ -55,7 +61,7 @@ func TestCostIsLinear(t *testing.T) {
 			b.WriteString("FROM scratch\n")
 		},
 	}
-	const small, factor = 500, 4
+	const small, factor = 250, 4
 	for name, shape := range shapes {
 		t.Run(name, func(t *testing.T) {
 			few, fewBytes := planCost(t, shape, small)

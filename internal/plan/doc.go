@@ -2,8 +2,8 @@
 // ENV scopes, base images, named contexts.
 //
 // It decides what every instruction means and what the target needs; a stage
-// that nothing the target needs refers to is listed with the reason, but none
-// of its instructions is looked at and its base image is never asked for. It
+// that nothing the target needs refers to is listed with the reason, but only
+// the names it refers to are looked at, and no image is asked for. It
 // does no I/O: images are resolved through a [Resolver], and files of the
 // context are named, never read.
 //

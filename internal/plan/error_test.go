@@ -31,6 +31,9 @@ func TestErrors(t *testing.T) {
 		"FROM empty":            {"ARG X\nFROM $X", "", "Dockerfile:2 FROM $X: the base name $X is empty", "ARG for FROM"},
 		"FROM no name":          {"FROM A:b:c", "", `Dockerfile:1 FROM A:b:c: image name "A:b:c": invalid reference format: repository name (library/A) must be lowercase`, ""},
 		"foreign platform":      {"FROM --platform=linux/arm64 debian:12", "", "Dockerfile:1 FROM --platform=linux/arm64 debian:12: --platform=linux/arm64 on linux/amd64 is not supported yet", "machine of that platform"},
+		"empty platform":        {"FROM --platform=$NOPE debian:12", "", "Dockerfile:1 FROM --platform=$NOPE debian:12: the platform $NOPE is empty", "BUILDPLATFORM"},
+		"FROM SCRATCH":          {"FROM SCRATCH", "", `Dockerfile:1 FROM SCRATCH: image name "SCRATCH": invalid reference format: repository name (library/SCRATCH) must be lowercase`, ""},
+		"COPY from SCRATCH":     {"FROM scratch\nCOPY --from=SCRATCH /a /b", "", `Dockerfile:2 COPY --from=SCRATCH /a /b: there is no stage "SCRATCH", and it is no image name: image name "SCRATCH": invalid reference format: repository name (library/SCRATCH) must be lowercase`, ""},
 		"no platform":           {"FROM --platform=a/b/c/d debian:12", "", `Dockerfile:1 FROM --platform=a/b/c/d debian:12: --platform=a/b/c/d: "a/b/c/d": cannot parse platform specifier: invalid argument`, ""},
 		"triggers of a base":    {"FROM onbuild", "", "Dockerfile:1 FROM onbuild: image onbuild has ONBUILD triggers, which are not supported yet", "COPY . /app; RUN make"},
 		"no arguments":          {from + "RUN []", "", "Dockerfile:2 RUN []: RUN has no command", "RUN command"},
@@ -101,6 +104,61 @@ func TestRefusals(t *testing.T) {
 		if _, err := planOf(t, "FROM debian:12 AS x\n"+instruction+"\nFROM debian:12", Options{}); err != nil {
 			t.Errorf("%s in a stage that is not needed: %v", instruction, err)
 		}
+	}
+}
+
+// TestNamesInSkippedStages holds that a name which can mean nothing is refused
+// wherever it stands, and that what only bars building is no matter in a stage
+// that is not built.
+func TestNamesInSkippedStages(t *testing.T) {
+	for instructions, want := range map[string]string{
+		"FROM scratch AS a\nCOPY --from=a /x /x":                     "stage a cannot copy from itself",
+		"FROM scratch AS a\nCOPY --from=0 /x /x":                     "stage a cannot copy from itself",
+		"FROM scratch\nCOPY --from=9 /x /x":                          "there is no stage 9",
+		"FROM scratch\nCOPY --from=$A /x /x":                         "--from does not expand variables",
+		"FROM scratch\nCOPY --from=No! /x /x":                        "there is no stage \"No!\"",
+		"FROM $A":                                                    "the base name $A is empty",
+		"FROM No!":                                                   "must be lowercase",
+		"FROM ${A:?}":                                                "is not allowed to be unset",
+		"FROM --platform=$A scratch":                                 "the platform $A is empty",
+		"FROM --platform=a/b/c/d scratch":                            "cannot parse platform specifier",
+		"FROM --platform=linux/arm64 debian:12\nCOPY --from=2 /x /x": "",
+		"FROM missing AS b\nCOPY --from=other:1 /x /x\nFROM missing": "",
+	} {
+		_, err := planOf(t, instructions+"\nFROM debian:12\nFROM debian:12", Options{})
+		if err == nil && want != "" || err != nil && (want == "" || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: error %v, want %q", instructions, err, want)
+		}
+	}
+}
+
+// failing fails for one name after the others wait for their cancellation.
+type failing struct{ bad string }
+
+func (f failing) ResolveImage(ctx context.Context, name string, _ oci.Platform) (Base, error) {
+	if name == f.bad {
+		return Base{}, errDown
+	}
+	<-ctx.Done()
+	return Base{}, ctx.Err()
+}
+
+// TestOneFailureCancelsTheOthers holds that the error is the failing one's,
+// and that a build can be cancelled while it waits for images.
+func TestOneFailureCancelsTheOthers(t *testing.T) {
+	src := "FROM a\nFROM b\nFROM c\nCOPY --from=0 / /\nCOPY --from=1 / /\n"
+	_, err := planWith(t, src, Options{}, failing{bad: "docker.io/library/b:latest"})
+	if !errors.Is(err, errDown) || !strings.HasPrefix(err.Error(), "Dockerfile:2 FROM b: image b:") {
+		t.Errorf("error %v, want that of line 2", err)
+	}
+	f, err := dockerfile.Parse("Dockerfile", []byte(src))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := New(ctx, f, Options{Host: amd64}, failing{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: error %v", err)
 	}
 }
 

@@ -64,9 +64,14 @@ func compact(v any) string {
 // goldenOptions are the options of a golden file that does not go by the zero
 // value.
 var goldenOptions = map[string]Options{
-	"args":     {BuildArgs: map[string]string{"VERSION": "2.0", "http_proxy": "http://user:pw@proxy", "NOBODY": "x"}},
-	"contexts": {Contexts: map[string]Context{"docker.io/library/debian:12": {Image: "layout"}, "build": {Local: true}, "assets": {Local: true}}},
+	"args":         {BuildArgs: map[string]string{"VERSION": "2.0", "http_proxy": "http://user:pw@proxy", "NOBODY": "x"}},
+	"contexts":     {Contexts: map[string]Context{"docker.io/library/debian:12": {Image: "layout"}, "build": {Local: true}, "assets": {Local: true}}},
+	"context-root": {Contexts: map[string]Context{"files": {Local: true}}},
+	"replaced": {Target: "5", Contexts: map[string]Context{
+		"overrides": {Local: true}, "base": {Image: "layout"}, "docker.io/library/golang:1.26": {Image: "nginx:1"}, "assets": {Local: true}, "alpine": {Local: true},
+	}},
 	"labels":   {Labels: map[string]string{"b": "from-flag", "c": "new"}, NoCache: true},
+	"warnings": {Target: "1"},
 	"skipped":  {Target: "BUILD"},
 }
 

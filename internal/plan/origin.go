@@ -148,8 +148,12 @@ func (p *planner) unresolved(o *origin, cause error) *dockerfile.Error {
 func (p *planner) rootOf(o *origin, name string) graph.ID {
 	switch {
 	case o.stage >= 0:
-		if root := p.stages[o.stage].Root; root != graph.None {
-			return root
+		s := p.stages[o.stage]
+		if s.Root != graph.None {
+			return s.Root
+		}
+		if s.from != nil && s.from.local != "" {
+			return p.localRoot(s.from.local) // a directory is copied from as it is
 		}
 	case o.local != "":
 		return p.localRoot(o.local)

@@ -69,7 +69,7 @@ type Stage struct {
 	Target    bool
 	Reason    string   // why it is needed, or is not: "nothing the target needs copies from it or builds on it"
 	DependsOn []int    // indices of the stages it copies from or builds on, ascending
-	Root      graph.ID // what others copy from: a graph.Local where it is but a directory; graph.None where it has no layers or is not needed
+	Root      graph.ID // graph.None where it has no layers or is not needed
 	Base      *Base    // the image its FROM names; nil for scratch, a stage, or where it is not needed
 }
 

@@ -252,7 +252,8 @@ func TestFileIsNotChanged(t *testing.T) {
 		}
 		var dumps [2]string
 		for i := range dumps {
-			o := Options{Host: amd64, BuildArgs: map[string]string{"VERSION": "first", "LOCAL": "first"}, Contexts: goldenOptions["contexts"].Contexts}
+			o := goldenOptions[strings.TrimSuffix(filepath.Base(name), ".Dockerfile")]
+			o.Host, o.BuildArgs = amd64, map[string]string{"VERSION": "first", "LOCAL": "first"}
 			p, err := New(t.Context(), f, o, new(registry))
 			if err != nil {
 				t.Fatal(err)

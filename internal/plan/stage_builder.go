@@ -97,9 +97,7 @@ func (b *stageBuilder) start() error {
 		b.root = b.imageRoot(o.image, s.Label(), b.prefix(), o.place)
 		b.takeImage(o.image)
 	} else if o != nil && (s.asRoot || b.total > 1) {
-		b.copyContext(o)
-	} else if o != nil {
-		b.root = b.localRoot(o.local) // no step needs it as a layer
+		b.copyContext(o) // else nothing needs it as a layer, see rootOf
 	}
 	b.lasting = variablesOf(b.image.Config.Env)
 	if !s.replaced {

@@ -1,0 +1,4 @@
+FROM scratch AS files
+FROM files
+COPY --from=files /a /b
+RUN x
