@@ -154,6 +154,7 @@ func TestStoreOfAnotherUser(t *testing.T) {
 func TestStoreFull(t *testing.T) {
 	for _, kib := range []int{16, 1500, 2600, 3600, 4600} {
 		t.Run(fmt.Sprintf("%dKiB", kib), func(t *testing.T) {
+			t.Parallel()
 			p, build := newStoring(t)
 			fillStore(t, p, build, fmt.Sprintf("size=%dk", kib))
 		})
@@ -165,8 +166,9 @@ func TestStoreFull(t *testing.T) {
 		p, build := newStoring(t)
 		p.write(dockerfile)
 		used := usedInodes(t, p, build)
-		for _, less := range []int{1, 2, 3, 5, 8} {
+		for _, less := range []int{1, 3, 8} {
 			t.Run(fmt.Sprintf("%d of %d inodes", used-less, used), func(t *testing.T) {
+				t.Parallel()
 				p, build := newStoring(t)
 				p.write(dockerfile)
 				fillStore(t, p, build, fmt.Sprintf("nr_inodes=%d,size=64m", used-less))
