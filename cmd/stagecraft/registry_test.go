@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -158,6 +159,32 @@ func TestBaseWithWrongDigest(t *testing.T) {
 	p.wantNoImages()
 	p.registry.Heal()
 	p.succeed("build", "-t", "app", ".")
+}
+
+// What of a base is in the store, but damaged, is had again from the registry.
+func TestBaseDamagedInStore(t *testing.T) {
+	t.Parallel()
+	img := testkit.BusyboxImage(t)
+	p := newPulling(t, map[string]string{"file": "content\n"})
+	full := p.registry.Push(t, "base:1", img)
+	p.write(map[string]string{"Dockerfile": strings.ReplaceAll(onBase, "base:1", full)})
+	p.succeed("build", "-t", "app", ".")
+	blob := filepath.Join(p.store, "blobs/sha256", baseLayer(t, img).Hex)
+	b, err := os.ReadFile(blob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)/2] ^= 0x40
+	layers := filepath.Join(p.store, "layers")
+	err = errors.Join(os.WriteFile(blob, b, 0o600), os.RemoveAll(layers), os.Mkdir(layers, 0o700))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.write(map[string]string{"file": "changed\n"})
+	p.succeed("build", "-t", "app", ".")
+	if got := p.succeed("run", "app").stdout; got != "changed\n" {
+		t.Errorf("the image prints %q", got)
+	}
 }
 
 func TestRegistryDown(t *testing.T) {
