@@ -195,7 +195,13 @@ const basesVariable = "STAGECRAFT_TEST_BASES"
 
 // exampleBases returns the build contexts of the examples that have their bases
 // in the layout, by example.
+//
+// Under the race detector there are none: unpacking toolchains takes many
+// minutes then, and runs the same code as the small images of other tests.
 func exampleBases(t *testing.T) map[string][]string {
+	if underRace {
+		return nil
+	}
 	dir := os.Getenv(basesVariable)
 	if dir == "" {
 		if os.Getenv("CI") != "" {

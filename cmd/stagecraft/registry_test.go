@@ -143,6 +143,23 @@ CMD ["/bin/sh", "-c", "cat /small /l /r"]
 	}
 }
 
+func TestBaseWithWrongDigest(t *testing.T) {
+	t.Parallel()
+	img := testkit.BusyboxImage(t)
+	digest, err := img.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPulling(t, nil)
+	pinned := p.registry.Push(t, "base:1", img) + "@" + digest.String()
+	p.write(map[string]string{"Dockerfile": "FROM " + pinned + "\n"})
+	p.registry.Fail(testkit.Fault{Path: "/manifests/", Flip: true})
+	p.run("build", "-t", "app", ".").wantError(t, exitImage, "Dockerfile:1 FROM "+pinned[:30], "have digest sha256:")
+	p.wantNoImages()
+	p.registry.Heal()
+	p.succeed("build", "-t", "app", ".")
+}
+
 func TestRegistryDown(t *testing.T) {
 	t.Parallel()
 	p := newPulling(t, map[string]string{"Dockerfile": onBase, "file": ""})
