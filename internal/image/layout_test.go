@@ -243,6 +243,19 @@ func TestWriteLayoutUnnamed(t *testing.T) {
 	}
 }
 
+// What a writer that was killed left does not stay in the layout for good.
+func TestWriteLayoutClearsUnfinished(t *testing.T) {
+	store := openStore(t)
+	dir := t.TempDir()
+	writeTo(t, built(t, store, 1), dir, "app:1")
+	for _, name := range []string{"blobs/sha256/.0123.456", ".index.json.789", ".oci-layout.1"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writeTo(t, built(t, store, 2), dir, "app:2") // validates: a stray file is a fault
+}
+
 func TestWriteLayoutErrorsLeaveNothing(t *testing.T) {
 	store := openStore(t)
 	good, bad := built(t, store, 1), built(t, store, 2)

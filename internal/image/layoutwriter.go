@@ -127,6 +127,9 @@ func updateLayout(ctx context.Context, img *Image, names []oci.Reference, dir st
 	}
 	defer unlock()
 	w := &layoutWriter{dir: dir}
+	if err := w.clearUnfinished(); err != nil {
+		return err
+	}
 	old, err := w.entries()
 	if err != nil {
 		return err
@@ -254,6 +257,23 @@ func (w *layoutWriter) write(name string, fill func(*os.File) error) error {
 		w.new = append(w.new, path)
 	}
 	return writeByRename(path, fill)
+}
+
+// clearUnfinished removes what a writer that was killed left under temporary
+// names. The lock says that no other writer is at work.
+func (w *layoutWriter) clearUnfinished() error {
+	for _, pattern := range []string{"blobs/sha256/.*", "." + v1.ImageLayoutFile + ".*", "." + v1.ImageIndexFile + ".*"} {
+		left, err := filepath.Glob(filepath.Join(w.dir, pattern))
+		if err != nil {
+			return err
+		}
+		for _, path := range left {
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // undo removes the files that were not there before.
