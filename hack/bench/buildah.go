@@ -66,5 +66,5 @@ func (b *buildah) runIn(ctx context.Context, dir string, args ...string) (usage,
 	return execute(ctx, place{dir: dir, env: []string{"TMPDIR=" + filepath.Join(b.dir, "tmp")}}, b.path, append(global, args...)...)
 }
 
-// close removes the store and the mount that buildah keeps on it.
-func (b *buildah) close() error { return removeTree(b.dir) }
+// close also ends the mount that buildah keeps on its store.
+func (b *buildah) close() error { return discard(b.dir) }

@@ -175,10 +175,10 @@ func peakOf(pid string) (int64, error) {
 	return kib << 10, err
 }
 
-// close ends the daemon and removes its store.
+// close ends the daemon and discards its store.
 func (k *buildkit) close() error {
 	if k.daemon == nil {
-		return removeTree(k.dir)
+		return discard(k.dir)
 	}
 	_ = k.daemon.Process.Signal(syscall.SIGTERM) // it may have ended by itself
 	select {
@@ -188,5 +188,5 @@ func (k *buildkit) close() error {
 		<-k.ended
 	}
 	k.daemon = nil
-	return errors.Join(k.log.Close(), removeTree(k.dir))
+	return errors.Join(k.log.Close(), discard(k.dir))
 }

@@ -24,7 +24,7 @@ type machine struct {
 	loadAfter  string
 }
 
-func describeMachine(ctx context.Context, dir string, builders []builder) (*machine, error) {
+func describeMachine(ctx context.Context, dir string, here bool, builders []builder) (*machine, error) {
 	m := &machine{date: time.Now().UTC().Format(time.DateOnly), loadBefore: loadAverage()}
 	var err error
 	if m.cpu, err = field("/proc/cpuinfo", "model name"); err != nil {
@@ -46,6 +46,9 @@ func describeMachine(ctx context.Context, dir string, builders []builder) (*mach
 	m.kernel = unix.ByteSliceToString(names.Release[:])
 	if m.fileSystem, err = fileSystemOf(dir); err != nil {
 		return nil, err
+	}
+	if !here {
+		m.fileSystem += ", new, in a file"
 	}
 	for _, b := range builders {
 		version, err := b.version(ctx)

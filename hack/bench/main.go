@@ -1,7 +1,7 @@
 // Command bench measures stagecraft against other builders, all in one run on one
 // file system, and prints medians and their ratios.
 //
-//	bench [-runs N] [-quick] [-only NAME,...] [-tools NAME,...] [-md]
+//	bench [-runs N] [-quick] [-only NAME,...] [-tools NAME,...] [-here] [-md]
 //
 // It runs as root in the project's root directory, after make build. buildah comes
 // from the distribution. BuildKit takes part where the environment variables
@@ -9,7 +9,8 @@
 // layout with docker.io/library/golang:1.26; else the Go build starts from an image
 // of this machine's Go toolchain and busybox.
 //
-// Every tool gets a store of its own in .work/bench. Tools take turns within a
+// Every tool gets a store of its own on one new ext4 file system, in a file, mounted
+// at .work/bench; -here takes the file system that is there. Tools take turns within a
 // round, so that what else the machine does falls on all of them; a first round is
 // not counted. In the last round what was built is read back and held against what
 // went in: a tool that is fast and wrong ends the run with an error. Nothing is left
@@ -38,6 +39,7 @@ type options struct {
 	runs      int
 	only      string // workloads, comma-separated; "" is all
 	tools     string // tools, comma-separated; "" is all
+	here      bool   // stores on the file system of the working directory
 	writeFile bool
 }
 
@@ -47,6 +49,7 @@ func main() {
 	quick := flag.Bool("quick", false, "three rounds")
 	flag.StringVar(&o.only, "only", "", "workloads to run, comma-separated: "+strings.Join(workloadNames(), ", "))
 	flag.StringVar(&o.tools, "tools", "", "tools to measure, comma-separated: stagecraft, buildkit, buildah")
+	flag.BoolVar(&o.here, "here", false, "measure on the working directory's file system, not on a new one in a file")
 	flag.BoolVar(&o.writeFile, "md", false, "write the result into "+resultFile)
 	flag.Parse()
 	if *quick {
@@ -74,10 +77,17 @@ func run(ctx context.Context, o options) (err error) {
 	if err := lock(dir + ".lock"); err != nil {
 		return err
 	}
-	if err := removeTree(dir); err != nil { // of a run that was killed
+	image := dir + ".img"
+	cleanUp := func() error { return errors.Join(removeTree(dir), os.RemoveAll(image)) }
+	if err := cleanUp(); err != nil { // after a run that was killed
 		return err
 	}
-	defer func() { err = errors.Join(err, removeTree(dir)) }()
+	defer func() { err = errors.Join(err, cleanUp()) }()
+	if !o.here {
+		if err := mountImage(ctx, image, dir); err != nil {
+			return err
+		}
+	}
 	loads, err := selectWorkloads(o.only)
 	if err != nil {
 		return err
@@ -95,7 +105,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return fmt.Errorf("make inputs: %w", err)
 	}
-	m, err := describeMachine(ctx, dir, builders)
+	m, err := describeMachine(ctx, dir, o.here, builders)
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ CMD ["cat", "/srv/app"]
 COPY . /usr/local/go
 
 FROM busybox
-COPY --from=sdk /usr/local/go /usr/local/go
+COPY --from=sdk /usr/local/go /opt/go
 `,
 	"go/Dockerfile": `FROM golang AS build
 WORKDIR /src

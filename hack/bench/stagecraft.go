@@ -73,5 +73,5 @@ func (s *stagecraft) close() error {
 	if len(points) > 0 {
 		return fmt.Errorf("stagecraft left mounts: %q", points)
 	}
-	return os.RemoveAll(s.dir)
+	return discard(s.dir)
 }

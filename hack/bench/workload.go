@@ -190,7 +190,7 @@ func copyToolchain(ctx context.Context, s *session) error {
 		dir := archive + ".d"
 		err = unpackArchive(ctx, archive, dir)
 		if err == nil {
-			err = checkImage(ctx, dir, []expectation{hasFilesOf("usr/local/go", j.context)})
+			err = checkImage(ctx, dir, []expectation{hasFilesOf("opt/go", j.context)})
 		}
 		return errors.Join(err, os.RemoveAll(dir))
 	})
