@@ -4,7 +4,7 @@
 export STAGECRAFT_ROOT ?= $(CURDIR)/.work/store
 
 # What the tests hold our images against, and what base images are made with.
-TEST_PACKAGES := skopeo umoci docker-registry busybox-static podman buildah runc crun mmdebstrap
+TEST_PACKAGES := skopeo umoci docker-registry busybox-static podman buildah runc mmdebstrap
 DEMO_PACKAGES := ca-certificates mmdebstrap
 
 # Packages where goroutines share state.
@@ -37,6 +37,10 @@ fuzz: ## every fuzz target for FUZZTIME each
 	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$package" </dev/null || exit 1; \
 	  done || exit 1; \
 	done
+
+.PHONY: bench
+bench: setup-test build ## stagecraft against other builders, as ratios; BUILDKITD and BUILDCTL name BuildKit's binaries
+	go run ./hack/bench
 
 .PHONY: bases
 bases: setup-demo build ## base images out of the distribution's packages, into the local store

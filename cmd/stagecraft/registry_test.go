@@ -259,7 +259,7 @@ func TestHostileArchives(t *testing.T) {
 			if strings.HasSuffix(name, "symlink") && name != "hard link through symlink" {
 				p.succeed("run", "app", "cat", "/sub/tmp/"+marker)
 			} else {
-				got.wantError(t, exitImage, "Dockerfile:2 ADD made.tar /", "archive")
+				got.wantError(t, exitInput, "Dockerfile:2 ADD made.tar /", "archive")
 				p.wantNoImages()
 			}
 			if _, err := os.Lstat(filepath.Join("/tmp", marker)); err == nil {

@@ -78,7 +78,7 @@ func (f *Failure) sort(err error) {
 			f.Hint = hint.Hint()
 		}
 	case errors.As(err, &hostile):
-		f.Kind, f.Hint = NoImage, "do not use this image or archive: its layers try to write where they must not"
+		f.Kind, f.Hint = NoImage, "do not use this image: its layers try to write where they must not; a corrected one needs --pull"
 	case errors.As(err, &missing):
 		f.Hint = "check the command's name and the PATH of the image; scratch and distroless images have no shell"
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
@@ -163,6 +163,15 @@ func (r *runner) explainMissing(m *tree.MissingError, a *graph.Copy, src *value)
 		f.Hint = "remove that line, or let the path in again with a line '!" + m.Path + "'"
 	}
 	return f
+}
+
+// explainArchive says of an archive that ADD unpacks what is wrong with it.
+func explainArchive(err error) error {
+	var hostile *tree.HostileError
+	if !errors.As(err, &hostile) {
+		return err
+	}
+	return &Failure{Kind: BadInput, Err: err, Hint: "do not add this archive: it tries to write where it must not"}
 }
 
 // outputFailure says which output could not be written.

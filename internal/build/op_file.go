@@ -200,9 +200,8 @@ func (op *fileOp) write(ctx context.Context, r *runner, v *graph.Vertex, in []*v
 					return nil, err
 				}
 			}
-			err = b.Copy(sel.WithOwner(owner))
-			if err != nil {
-				return nil, err
+			if err := b.Copy(sel.WithOwner(owner)); err != nil {
+				return nil, explainArchive(err)
 			}
 		case *graph.Mkdir:
 			owner, err := ownerIn(base, a.Owner)
