@@ -14,7 +14,12 @@ import (
 // process. It returns the mount targets it had to make in the image's own root.
 func (s *setup) enterRoot() (made []string, err error) {
 	// Nothing of what follows may spread to the host.
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+	err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	if err == unix.EINVAL {
+		return nil, errors.New("the root directory of this process is no mount, as in a plain chroot: " +
+			"mount it over itself (mount --bind DIR DIR) before the chroot")
+	}
+	if err != nil {
 		return nil, fmt.Errorf("make mounts private: %w", err)
 	}
 	// Sources are looked up while paths are still the host's.
