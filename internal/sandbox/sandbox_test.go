@@ -215,8 +215,10 @@ func TestNoDescriptorIsInherited(t *testing.T) {
 	}
 	defer syscall.Close(fd)
 	got := strings.Fields(b.run("cd /proc/self/fd && for f in *; do readlink $f || true; done"))
+	// Standard input is the host's /dev/null; of a tree that is not the process's
+	// own, the kernel shows the whole path.
 	for _, target := range got {
-		if strings.Contains(target, "/etc") || strings.Contains(target, "root") {
+		if !strings.HasSuffix(target, "/dev/null") && !strings.HasPrefix(target, "pipe:") {
 			t.Errorf("descriptor for %s: %v", target, got)
 		}
 	}
