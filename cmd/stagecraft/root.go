@@ -62,8 +62,9 @@ func withBuilder(do func(*build.Builder) error) (err error) {
 		return &build.Failure{Kind: build.BadStorage, Err: err,
 			Hint: "choose a directory you may write to with STAGECRAFT_ROOT"}
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	return do(&build.Builder{Store: store, Sandbox: &sandbox.Native{}, Config: config})
+	native := &sandbox.Native{}
+	defer func() { err = errors.Join(err, native.Close(), store.Close()) }()
+	return do(&build.Builder{Store: store, Sandbox: native, Config: config})
 }
 
 func storeDir() (string, error) {
