@@ -9,6 +9,7 @@ import (
 
 	"stagecraft/internal/cache"
 	"stagecraft/internal/graph"
+	"stagecraft/internal/image"
 	"stagecraft/internal/oci"
 	"stagecraft/internal/snapshot"
 	"stagecraft/internal/solve"
@@ -207,7 +208,7 @@ func (s *session) view(layers []*cache.Layer) (*tree.View, error) {
 func (s *session) treeLayers(layers []*cache.Layer) ([]tree.Layer, error) {
 	out := make([]tree.Layer, len(layers))
 	for i, l := range layers {
-		m, err := s.manifests.get(s.Store, l.Manifest)
+		m, err := s.manifests.get(s.Store, l)
 		if err != nil {
 			return nil, fmt.Errorf("manifest of layer %s: %w", l.ID, err)
 		}
@@ -222,24 +223,20 @@ type manifests struct {
 	m  map[oci.Digest]*tree.Manifest
 }
 
-func (c *manifests) get(store *cache.Store, d oci.Digest) (*tree.Manifest, error) {
+func (c *manifests) get(store *cache.Store, l *cache.Layer) (*tree.Manifest, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if m, ok := c.m[d]; ok {
+	if m, ok := c.m[l.Manifest]; ok {
 		return m, nil
 	}
-	b, err := store.ReadBlob(d)
-	if err != nil {
-		return nil, err
-	}
-	m, err := tree.DecodeManifest(b)
+	m, err := image.LayerManifest(store, l)
 	if err != nil {
 		return nil, err
 	}
 	if c.m == nil {
 		c.m = map[oci.Digest]*tree.Manifest{}
 	}
-	c.m[d] = m
+	c.m[l.Manifest] = m
 	return m, nil
 }
 

@@ -3,7 +3,6 @@ package image
 import (
 	"bufio"
 	"bytes"
-	"fmt"
 	"io"
 	"runtime"
 	"time"
@@ -22,18 +21,6 @@ const (
 	Zstd         Compression = "zstd"
 	Uncompressed Compression = "uncompressed"
 )
-
-// ParseCompression reads the value of the exporters' compression option. "" is
-// gzip.
-func ParseCompression(s string) (Compression, error) {
-	switch c := Compression(s); c {
-	case "", Gzip:
-		return Gzip, nil
-	case Zstd, Uncompressed:
-		return c, nil
-	}
-	return "", fmt.Errorf("compression %q: want gzip, zstd or uncompressed", s)
-}
 
 func (c Compression) orDefault() Compression {
 	if c == "" {

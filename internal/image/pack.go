@@ -259,7 +259,7 @@ func writePacked(ctx context.Context, store *cache.Store, layer *cache.Layer, c 
 // what its manifest says is dropped from the store, so that what made it runs
 // again.
 func writeLayerTar(ctx context.Context, store *cache.Store, layer *cache.Layer, w io.Writer) error {
-	m, err := layerManifest(store, layer)
+	m, err := LayerManifest(store, layer)
 	if err != nil {
 		return err
 	}

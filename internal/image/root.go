@@ -12,23 +12,9 @@ import (
 	"stagecraft/internal/tree"
 )
 
-// TreeLayers reads the manifests of layers, for a [tree.View] of them or for
-// [WriteRootTar] and [WriteFiles].
-func TreeLayers(store *cache.Store, layers []*cache.Layer) ([]tree.Layer, error) {
-	all := make([]tree.Layer, len(layers))
-	for n, l := range layers {
-		m, err := layerManifest(store, l)
-		if err != nil {
-			return nil, err
-		}
-		all[n] = tree.Layer{Dir: l.Dir, Manifest: m}
-	}
-	return all, nil
-}
-
-// layerManifest reads the manifest of a layer. A layer without one is dropped
+// LayerManifest reads the manifest of a layer. A layer without one is dropped
 // from the store, so that what made it runs again.
-func layerManifest(store *cache.Store, layer *cache.Layer) (*tree.Manifest, error) {
+func LayerManifest(store *cache.Store, layer *cache.Layer) (*tree.Manifest, error) {
 	encoded, err := store.ReadBlob(layer.Manifest)
 	if errors.Is(err, cache.ErrNotFound) {
 		return nil, errors.Join(fmt.Errorf("layer %s: its manifest is gone: %w", layer.ID, err), store.RemoveLayer(layer.ID))

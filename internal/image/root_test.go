@@ -33,9 +33,13 @@ func stacked(t *testing.T, store *cache.Store) []tree.Layer {
 		testkit.Entry{Name: "etc/", Mode: 0o755},
 		testkit.Entry{Name: "etc/.wh.gone"},
 		testkit.Entry{Name: "etc/conf", Mode: 0o640, Data: []byte("new")})
-	layers, err := TreeLayers(store, []*cache.Layer{builtLayer(t, store, lower), builtLayer(t, store, upper)})
-	if err != nil {
-		t.Fatal(err)
+	var layers []tree.Layer
+	for _, l := range []*cache.Layer{builtLayer(t, store, lower), builtLayer(t, store, upper)} {
+		m, err := LayerManifest(store, l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		layers = append(layers, tree.Layer{Dir: l.Dir, Manifest: m})
 	}
 	return layers
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -91,9 +90,6 @@ func getXattr(fd int, name string) (string, error) {
 		return string(value[:n]), nil
 	}
 }
-
-// procPath names the file behind an open descriptor, O_PATH ones included.
-func procPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
 // writeXattrs sets attributes on an open file.
 func writeXattrs(fd int, xattrs map[string]string) error {
