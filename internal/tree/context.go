@@ -271,7 +271,7 @@ func (c *Context) hash(ctx context.Context, nodes []*Node) error {
 					return nil
 				}
 				for _, n := range nodes[i:min(i+scanBatch, len(nodes))] {
-					if err := ctx.Err(); err != nil {
+					if err := context.Cause(ctx); err != nil {
 						return err
 					}
 					if err := c.hashNode(h, n); err != nil {

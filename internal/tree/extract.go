@@ -97,8 +97,8 @@ type extractor struct {
 
 func (x *extractor) all(ctx context.Context) error {
 	for {
-		if x.entries%64 == 0 && ctx.Err() != nil {
-			return ctx.Err()
+		if x.entries%64 == 0 && context.Cause(ctx) != nil {
+			return context.Cause(ctx)
 		}
 		h, err := x.tar.Next()
 		if err == io.EOF {

@@ -120,7 +120,7 @@ func (p *writePool) failure() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err == nil {
-		return p.ctx.Err()
+		return context.Cause(p.ctx)
 	}
 	return p.err
 }

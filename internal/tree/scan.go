@@ -88,7 +88,7 @@ type scanFile struct {
 
 // directory adds the directory at path and all below it.
 func (s *scanner) directory(ctx context.Context, path string) error {
-	if err := ctx.Err(); err != nil {
+	if err := context.Cause(ctx); err != nil {
 		return err
 	}
 	fd, err := s.root.open(path, unix.O_RDONLY|unix.O_DIRECTORY)
@@ -185,7 +185,7 @@ func (s *scanner) dispatch(ctx context.Context) error {
 		s.job = nil
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 }
 
@@ -194,7 +194,7 @@ func (s *scanner) hash(ctx context.Context) error {
 	h := newHasher()
 	for job := range s.work {
 		for i, f := range job.files {
-			if err := ctx.Err(); err != nil {
+			if err := context.Cause(ctx); err != nil {
 				return err
 			}
 			fd, err := s.root.open(f.path, unix.O_RDONLY|unix.O_NONBLOCK)

@@ -111,7 +111,7 @@ func (t *tarWriter) cut(ctx context.Context) error {
 			select {
 			case c <- b:
 			case <-ctx.Done():
-				return ctx.Err()
+				return context.Cause(ctx)
 			}
 		}
 	}
@@ -122,8 +122,8 @@ func (t *tarWriter) cut(ctx context.Context) error {
 // have been written, so that the first error in tar order is the one returned.
 func (t *tarWriter) readAhead(ctx context.Context) error {
 	for b := range t.work {
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if context.Cause(ctx) != nil {
+			return context.Cause(ctx)
 		}
 		b.mtimes = make([]time.Time, b.to-b.from)
 		b.data = make([][]byte, b.to-b.from)
@@ -205,7 +205,7 @@ func (t *tarWriter) write(ctx context.Context) error {
 		select {
 		case <-b.done:
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
 		for i := b.from; i < b.to; i++ {
 			if b.mtimes[i-b.from].IsZero() {
@@ -216,8 +216,8 @@ func (t *tarWriter) write(ctx context.Context) error {
 			}
 		}
 	}
-	if ctx.Err() != nil {
-		return ctx.Err()
+	if context.Cause(ctx) != nil {
+		return context.Cause(ctx)
 	}
 	return t.tar.Close()
 }
@@ -256,7 +256,7 @@ func (t *tarWriter) stream(ctx context.Context, e *Entry) error {
 	defer unix.Close(fd)
 	t.hasher.sum.Reset()
 	for left := e.Size; left > 0; {
-		if err := ctx.Err(); err != nil {
+		if err := context.Cause(ctx); err != nil {
 			return err
 		}
 		p := t.hasher.buf[:min(left, int64(len(t.hasher.buf)))]
